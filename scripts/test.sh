@@ -1,0 +1,19 @@
+#!/bin/sh
+# Make .venv-test, install edgepose with what its tests need, run every check. Arguments go to pytest: test.sh -m slow
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/_venv.sh
+make_venv .venv-test
+bin=$(pwd)/.venv-test/bin
+"$bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,train,export]"
+PATH=$bin:$PATH
+export PATH
+ruff check .
+ruff format --check .
+lint-imports --no-logo
+if pyright --version >/dev/null 2>&1; then
+    pyright
+else
+    echo "pyright skipped: it needs Node.js, which is neither installed nor downloadable here"
+fi
+exec pytest "$@"
