@@ -1,0 +1,67 @@
+"""Training samples by number: the same number gives the same sample, in any worker and after any resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.codecs import normalise
+from edgepose.codecs.bottomup import BottomUp
+from edgepose.data import Record
+from edgepose.data._augment import Augment, Sample, distort, mosaic, photograph
+
+
+@dataclass(frozen=True, eq=False)
+class BottomUpSamples:
+    """A map from sample number to arrays.
+
+    photographs: shown whole, each once per epoch in an order drawn per epoch. singles: joined to mosaics. codec: makes
+    the targets. resolutions: (first sample number, input size in pixels), rising, so that resolution can grow.
+    """
+
+    photographs: Sequence[Record]
+    singles: Sequence[Record]
+    codec: BottomUp
+    augment: Augment
+    resolutions: tuple[tuple[int, int], ...]
+    seed: int = 0
+
+    def picture(self, number: int) -> Sample:
+        """The augmented picture and its people."""
+        rng = np.random.default_rng([self.seed, number])
+        size = [size for first, size in self.resolutions if first <= number][-1]
+        if self.singles and rng.random() < self.augment.mosaic:
+            sample = mosaic(self.singles, size, rng, self.augment)
+        else:
+            epoch, row = divmod(number, len(self.photographs))
+            order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.photographs))
+            sample = photograph(self.photographs[order[row]], size, rng, self.augment)
+        return distort(sample, rng, self.augment)
+
+    def __getitem__(self, number: int) -> dict[str, NDArray]:
+        """`image` (3, s, s) and what `codec.targets` gives, with a mask (J, h, w) uint8 per supervised scale."""
+        sample = self.picture(number)
+        size = sample.image.shape[1], sample.image.shape[0]
+        arrays = {"image": normalise(sample.image)[0], **self.codec.targets(sample.truth, size)}
+        for i, stride in enumerate(self.codec.strides):
+            arrays[f"mask_{i}"] = _mask(sample, stride)
+        return arrays
+
+
+def _mask(sample: Sample, stride: int) -> NDArray[np.uint8]:
+    """1 where the heatmap loss counts: not where a sparsely labelled person may show a joint that has no label."""
+    h, w = sample.image.shape[0] // stride, sample.image.shape[1] // stride
+    mask = np.ones((len(sample.truth.skeleton), h, w), np.uint8)
+    for pose, sparse in zip(sample.truth, sample.sparse, strict=True):
+        seen = pose.xy[pose.scores > 0]
+        if not sparse or not len(seen):
+            continue
+        low, high = seen.min(0), seen.max(0)
+        pad = 0.15 * (high - low).max()
+        x0, y0 = np.maximum((low - pad) / stride, 0).astype(int)
+        x1, y1 = np.maximum((high + pad) / stride, 0).astype(int) + 1
+        mask[pose.scores == 0, y0:y1, x0:x1] = 0
+    return mask

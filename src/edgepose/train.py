@@ -1,0 +1,156 @@
+"""Training: one readable loop over Lightning Fabric."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.utils.data import DataLoader
+
+from edgepose import folder, losses
+from edgepose.codecs.bottomup import BottomUp
+from edgepose.data import Record
+from edgepose.data._augment import Augment
+from edgepose.data._loader import BottomUpSamples
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything one training run depends on, but for the folder with the data.
+
+    model: `file-name` of models/. photographs: (data set, split) pairs shown whole; singles: pairs joined to mosaics;
+    validation: pairs that are only measured. steps, batch: optimiser steps and samples in each. lr: of AdamW, after
+    `warmup` steps, held until the last `decay` share of the run, then linear to 0. resolutions: (share of the run at
+    which it begins, input size in pixels). focus, tag_weight: see losses.bottom_up. ema: decay of the averaged weights.
+    """
+
+    model: str
+    photographs: tuple[tuple[str, str], ...]
+    singles: tuple[tuple[str, str], ...]
+    validation: tuple[tuple[str, str], ...]
+    steps: int
+    batch: int = 16
+    lr: float = 1e-3
+    warmup: int = 300
+    decay: float = 0.3
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    resolutions: tuple[tuple[float, int], ...] = ((0.0, 256),)
+    augment: Augment = field(default_factory=Augment)
+    focus: float = 3.0
+    tag_weight: float = 1e-3
+    ema: float = 0.999
+    seed: int = 0
+
+
+def records(pairs: tuple[tuple[str, str], ...], root: str | Path) -> list[Record]:
+    """All records of (data set, split) pairs under `root`."""
+    return [r for name, split in pairs for r in folder.entry("edgepose.data", name).read(root, split)]
+
+
+def rate(recipe: Recipe, step: int) -> float:
+    """Learning rate at `step`: linear warm-up, flat, linear to zero."""
+    left = (recipe.steps - step) / max(1.0, recipe.decay * recipe.steps)
+    return recipe.lr * min(1.0, (step + 1) / max(1, recipe.warmup), max(0.0, left))
+
+
+@torch.no_grad()
+def average(ema: nn.Module, net: nn.Module, decay: float) -> None:
+    """Move `ema` towards `net`: floating tensors (BatchNorm statistics too) by 1 - decay, counters wholly."""
+    for mean, new in zip(ema.state_dict().values(), net.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(new.to(mean), 1 - decay)
+        else:
+            mean.copy_(new)
+
+
+def batches(recipe: Recipe, root: str | Path, fabric: Fabric, first: int, workers: int) -> Iterator[dict[str, Any]]:
+    """Batches from step `first` on; every rank gets its share of the same global sequence."""
+    per_rank, left = divmod(recipe.batch, fabric.world_size)
+    if left:
+        raise ValueError(f"batch {recipe.batch} cannot be shared by {fabric.world_size} processes")
+    starts = tuple((int(share * recipe.steps) * recipe.batch, size) for share, size in recipe.resolutions)
+    photographs, singles = records(recipe.photographs, root), records(recipe.singles, root)
+    codec = BottomUp(photographs[0].truth.skeleton)
+    samples = BottomUpSamples(photographs, singles, codec, recipe.augment, starts, recipe.seed)
+    numbers = range(first * recipe.batch + fabric.global_rank, recipe.steps * recipe.batch, fabric.world_size)
+    loader = DataLoader(samples, per_rank, sampler=numbers, num_workers=workers, prefetch_factor=4 if workers else None)  # type: ignore[arg-type]
+    for batch in loader:
+        yield {k: v.to(fabric.device, non_blocking=True) for k, v in batch.items()}
+
+
+def fit(
+    recipe: Recipe, root: str | Path, out: Path, fabric: Fabric, net: nn.Module, workers: int = 1, every: int = 250
+) -> nn.Module:
+    """Train `net` and give its averaged weights as a network in eval mode.
+
+    out: run folder; `last.ckpt` (every `every` steps) and `metrics.jsonl` are kept there, and a run goes on from them.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    out.mkdir(parents=True, exist_ok=True)
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ema = copy.deepcopy(net).to(fabric.device)
+    optimiser = torch.optim.AdamW(_groups(net, recipe.weight_decay), lr=recipe.lr)
+    model, optimiser = fabric.setup(net, optimiser)
+    step, spent = 0, 0.0
+    if (out / "last.ckpt").exists():
+        saved = torch.load(out / "last.ckpt", map_location=fabric.device, weights_only=True)
+        net.load_state_dict(saved["net"])
+        ema.load_state_dict(saved["ema"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, spent = saved["step"], saved["seconds"]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    begin, sums = time.monotonic(), dict[str, torch.Tensor]()
+    model.train()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(recipe.model, total=recipe.steps, completed=step)
+        for batch in batches(recipe, root, fabric, step, workers):
+            for group in optimiser.param_groups:
+                group["lr"] = rate(recipe, step)
+            maps = model(batch["image"].contiguous(memory_format=torch.channels_last))
+            terms = losses.bottom_up(maps, batch, recipe.focus, recipe.tag_weight)
+            optimiser.zero_grad()
+            fabric.backward(terms["loss"])
+            fabric.clip_gradients(model, optimiser, max_norm=recipe.clip)
+            optimiser.step()
+            step += 1
+            average(ema, net, min(recipe.ema, (1 + step) / (10 + step)))
+            sums = {k: sums.get(k, torch.zeros(())) + v.detach() for k, v in terms.items()}
+            progress.advance(task)
+            if step % 50 == 0:
+                row = {k: round(float(v) / 50, 6) for k, v in sums.items()}
+                if not row["loss"] < float("inf"):
+                    raise ValueError(f"the loss is {row['loss']} at step {step}; lower --lr. Last good: {out}/last.ckpt")
+                seconds = spent + time.monotonic() - begin
+                log = {"step": step, "seconds": round(seconds, 1), "lr": rate(recipe, step - 1), **row}
+                progress.update(task, description=f"{recipe.model} loss {row['loss']:.4f}")
+                sums = {}
+                if fabric.is_global_zero:
+                    with open(out / "metrics.jsonl", "a") as file:
+                        file.write(json.dumps({**log, "size": batch["image"].shape[-1]}) + "\n")
+            if step % every == 0 or step == recipe.steps:
+                state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict()}
+                state |= {"step": step, "seconds": spent + time.monotonic() - begin, "recipe": json.dumps(asdict(recipe))}
+                if fabric.is_global_zero:
+                    torch.save(state, out / "last.ckpt.part")
+                    os.replace(out / "last.ckpt.part", out / "last.ckpt")
+    return ema.eval()
+
+
+def _groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels, none for BatchNorm and biases."""
+    plain = [p for p in net.parameters() if p.ndim < 2]
+    return [{"params": [p for p in net.parameters() if p.ndim >= 2], "weight_decay": decay}] + [
+        {"params": plain, "weight_decay": 0.0}
+    ]
