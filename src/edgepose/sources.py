@@ -98,7 +98,7 @@ def read_image(path: str | Path) -> Image:
     if image is None:
         raise ValueError(f"{path} is not a picture that can be read (damaged, or not {', '.join(SUFFIXES)})")
     if jpeg:
-        return image
+        return np.asarray(image, np.uint8)
     try:
         return to_rgb(image if image.ndim == 2 else image[..., [2, 1, 0, 3][: image.shape[2]]])
     except ValueError as error:
@@ -119,7 +119,7 @@ def to_rgb(image: NDArray[Any]) -> Image:
     if image.dtype != np.uint8:
         raise ValueError(f"a picture array is uint8 (or uint16), not {image.dtype}; scale it to 0..255 first")
     if image.ndim == 2 or image.shape[2] == 1:
-        return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB)
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, 2)
     if image.shape[2] == 4:
         alpha = image[..., 3:].astype(np.uint16)
         image = ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

@@ -1,0 +1,87 @@
+"""Predictor: a codec and a network. Everything that predicts, measures or draws goes through it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.card import Card
+from edgepose.codecs import Batch, Codec, Maps, Run
+from edgepose.folder import entry
+from edgepose.poses import Poses
+from edgepose.sources import to_image
+from edgepose.weights import find
+
+MULTIPLE = 16  # every network here halves its input at least four times
+
+
+class Predictor:
+    """Finds the poses in pictures: `predictor(image)`.
+
+    card: what the model is. codec: reads pictures and writes poses. run: any function from a batch to maps.
+    """
+
+    def __init__(self, card: Card, codec: Codec, run: Run) -> None:
+        self.card = card
+        self.codec = codec
+        self.engine = run
+
+    def __call__(self, image: Any, boxes: NDArray | None = None) -> Poses:
+        """The people in a picture: a path, a PIL picture or an RGB array (h, w, 3) uint8 (see sources.to_image).
+
+        boxes: (N, 4) x0, y0, x1, y1 in image pixels for models that look at one person at a time. Every person found
+        is returned, however low the score. `ValueError` if the picture cannot be read.
+        """
+        batches, warps = self.codec.encode(to_image(image), boxes)
+        maps = [self.run(batch) for batch in batches]
+        return self.codec.decode(maps, warps)
+
+    def run(self, batch: Batch) -> Maps:
+        """Raw maps of normalised pictures (n, 3, h, w) float32, finest last; see `codecs.normalise`.
+
+        Nothing is padded: `ValueError` unless h and w are multiples of 16 (32 or 64 for some networks).
+        """
+        if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
+            raise ValueError(f"a batch is a float32 array, not {getattr(batch, 'dtype', type(batch).__name__)}")
+        if batch.ndim != 4 or batch.shape[1] != 3 or 0 in batch.shape:
+            raise ValueError(f"a batch has shape (n, 3, height, width), not {batch.shape}")
+        if batch.shape[2] % MULTIPLE or batch.shape[3] % MULTIPLE:
+            raise ValueError(
+                f"height and width of a batch must be multiples of {MULTIPLE} (safest: 64), not {batch.shape}"
+            )
+        return self.engine(batch)
+
+
+def load(
+    model: str | Path,
+    runtime: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    flip: bool | None = None,
+) -> Predictor:
+    """A predictor from the name of a bundled model or from a model folder.
+
+    runtime: "onnx" or "pytorch"; by default onnx where the folder has it. device: "cpu" or "cuda". threads: CPU threads
+    of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
+    `ValueError` in one line for an unknown model, a broken folder, a missing engine or device.
+    """
+    folder = find(model)
+    card = Card.read(folder)
+    names = sorted(card.weights, key=lambda name: name != "onnx")
+    if not names:
+        raise ValueError(f"{folder} holds no weights (its card lists none)")
+    name = runtime or names[0]
+    engine = entry("edgepose.runtimes", name)
+    if name not in card.weights:
+        raise ValueError(f"{folder} has no weights for {name!r}, only for {', '.join(names)}")
+    path = folder / Path(card.weights[name]).name
+    if not path.is_file():
+        raise ValueError(f"{folder} is incomplete: {path.name} is missing")
+    codec: Any = card.codec
+    if flip is not None:
+        codec = replace(codec, flip=flip)
+    return Predictor(card, codec, engine.read(card, path, device, threads))
