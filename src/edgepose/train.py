@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
 
-from edgepose import folder, losses
+from edgepose import evaluate, folder, losses, models, weights
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.data import Record
 from edgepose.data._augment import Augment
 from edgepose.data._loader import BottomUpSamples
+from edgepose.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -154,3 +155,74 @@ def _groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
     return [{"params": [p for p in net.parameters() if p.ndim >= 2], "weight_decay": decay}] + [
         {"params": plain, "weight_decay": 0.0}
     ]
+
+
+def find(name: str) -> Recipe:
+    """The recipe `file-variant` of recipes/; `ValueError` lists the known ones."""
+    known = {f"{f}-{v}": r for f in folder.names("edgepose.recipes") for v, r in _recipes(f).items()}
+    if name not in known:
+        raise ValueError(folder.unknown("recipe", name, sorted(known)))
+    return known[name]
+
+
+def _recipes(file: str) -> dict[str, Recipe]:
+    return folder.entry("edgepose.recipes", file).RECIPES
+
+
+def train(
+    recipe: str,
+    data: Path,
+    out: Path,
+    init: Path | None = None,
+    steps: int | None = None,
+    device: str = "auto",
+    devices: int = 1,
+    threads: int | None = None,
+    workers: int = 1,
+    resume: bool = False,
+) -> None:
+    """Train a network by a recipe; the run folder ends with a model folder in `model/`.
+
+    Args:
+        recipe: name of a recipe, for example litepose-xs.
+        data: folder with the data sets that the recipe names.
+        out: run folder; keeps last.ckpt, metrics.jsonl and model/.
+        init: checkpoint of an ImageNet EfficientNet-Lite0 to start from.
+        steps: optimiser steps, instead of the recipe's.
+        device: cpu, cuda or auto.
+        devices: processes, one per device.
+        threads: CPU threads of each process.
+        workers: processes that prepare pictures.
+        resume: go on from last.ckpt in `out`.
+    """
+    plan = find(recipe)
+    plan = replace(plan, steps=steps) if steps is not None else plan
+    if (out / "last.ckpt").exists() and not resume:
+        raise ValueError(f"{out} holds an earlier run; go on with --resume or name another folder")
+    if threads:
+        torch.set_num_threads(threads)
+    fabric = Fabric(accelerator=device, devices=devices)
+    fabric.launch()
+    torch.manual_seed(plan.seed)
+    file, _, variant = plan.model.partition("-")
+    module = folder.entry("edgepose.models", file)
+    net = module.build(module.ARCHS[variant][0])
+    if init is not None:
+        module.load_imagenet(net, str(init))
+    out.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    averaged = fit(plan, data, out, fabric, net, workers)
+    if fabric.is_global_zero:
+        export(plan, averaged.cpu(), data, out / "model", (time.monotonic() - begin) / 3600)
+
+
+def export(plan: Recipe, net: nn.Module, data: Path, folder_out: Path, hours: float) -> None:
+    """Measure `net` on the recipe's validation photographs and save it, with its card, for every engine."""
+    card = models.card(plan.model)
+    names = [f"{name} {split}" for name, split in (*plan.photographs, *plan.singles, *plan.validation)]
+    card = replace(card, data="; ".join(dict.fromkeys(names)), hours=f"{hours:.2f}")
+    card = weights.save(folder_out, card, net)
+    predictor = weights.load(folder_out)
+    assert isinstance(predictor, Predictor)
+    scores = evaluate.evaluate(predictor, records(plan.validation, data))
+    replace(card, scores={k: round(v, 4) for k, v in scores.items()}).write(folder_out)

@@ -30,7 +30,7 @@ class Arch:
     """Sizes: number of joints, how many of the trunk's 7 stages to keep (6 or 7), channels of the deconvolutions."""
 
     joints: int = 17
-    stages: int = 6
+    stages: int = 7
     deconv_channels: tuple[int, ...] = (48, 32, 24)
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
 

@@ -150,6 +150,13 @@ def build(arch: Arch) -> LitePose:
     return LitePose(arch)
 
 
+def load_imagenet(net: LitePose, path: str) -> None:
+    """Start the encoder from the most important channels of an ImageNet EfficientNet-Lite0 (see `_transplant.py`)."""
+    from edgepose.models._transplant import load_imagenet_slices
+
+    load_imagenet_slices(net, path)
+
+
 def infer(state: Mapping[str, Tensor]) -> Arch:
     """The `Arch` whose LitePose has the shapes of a state dict in the official layout; `ValueError` if it is none."""
     try:
