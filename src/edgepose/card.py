@@ -123,7 +123,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is Codec:
         return _codec(value, where)
     if hint is Skeleton:
-        return SKELETONS[value] if isinstance(value, str) and value in SKELETONS else Skeleton.from_dict(value)
+        return SKELETONS.get(value) or Skeleton.from_dict({}) if isinstance(value, str) else Skeleton.from_dict(value)
     if origin in (Union, types.UnionType):
         for option in args:
             try:

@@ -36,7 +36,7 @@ def find(model: str | Path) -> Path:
     if str(model) in known:
         raise ValueError(
             f"the architecture {model!r} is known, but no weights are bundled: "
-            f"train it or import a checkpoint (`edgepose import`). Bundled: {', '.join(bundled())}"
+            f"train it or import a checkpoint (`edgepose import`). Bundled: {', '.join(bundled()) or 'none'}"
         )
     raise ValueError(unknown("model or model folder", str(model), sorted({*bundled(), *known})))
 

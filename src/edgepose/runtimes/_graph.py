@@ -21,7 +21,7 @@ def merge_summed_deconvs(model: Any) -> int:
     uses = [name for node in graph.node for name in node.input] + [o.name for o in graph.output]
     merged = 0
     for add in [n for n in graph.node if n.op_type == "Add"]:
-        pair = [makers.get(name) for name in add.input]
+        pair: list[Any] = [makers.get(name) for name in add.input]
         if not all(
             node is not None
             and node.op_type == "ConvTranspose"

@@ -50,7 +50,7 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"cannot use {path}: {' '.join(str(error).split())[:300]}") from error
     try:
-        net = net.eval().to(device, memory_format=torch.channels_last)
+        net = net.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"no device {device!r} in this torch: {str(error).splitlines()[0]}") from error
 
