@@ -14,7 +14,7 @@ from edgepose.codecs import Batch, Codec, Maps, Run
 from edgepose.folder import entry
 from edgepose.poses import Poses
 from edgepose.sources import to_image
-from edgepose.weights import find
+from edgepose.weights import DEFAULT, find
 
 MULTIPLE = 16  # every network here halves its input at least four times
 
@@ -57,7 +57,7 @@ class Predictor:
 
 
 def load(
-    model: str | Path,
+    model: str | Path = DEFAULT,
     runtime: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
