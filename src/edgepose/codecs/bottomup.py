@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from edgepose.codecs import Targets
+from edgepose.codecs import Batch, Image, Maps, Targets, normalise
+from edgepose.codecs.crop import crop
+from edgepose.codecs.grouping import group
 from edgepose.codecs.heatmap import gaussian_targets, joint_table
+from edgepose.codecs.tagmaps import TagMaps
 from edgepose.poses import Poses
 from edgepose.skeleton import COCO17, Skeleton
+from edgepose.warp import Warp
+
+LONGEST = 4  # long side of the network input over the short side, at most
 
 
 @dataclass(frozen=True)
 class BottomUp:
     """Codec of a network with J heatmaps in every output and J tags behind the heatmaps of the first output.
 
-    skeleton: the J joints. input_size: short side of the network input at scale 1, in pixels, a multiple of 64.
-    scales: test scales. flip: also run the mirrored picture. sigma: of the Gaussian targets, in map pixels at every scale.
+    skeleton: the J joints. input_size: short side of the network input at scale 1, in pixels, rounded up to 64.
+    scales: test scales, with 1.0 among them if there are several. flip: also run the mirrored picture.
+    sigma: of the Gaussian targets, in map pixels at every scale.
     strides: input pixels per map pixel of each output, finest last. max_people: peaks kept per joint.
-    threshold: of a peak. tag_threshold: farthest tag that joins a person. nms_kernel: side of the peak window, pixels.
+    threshold: of a peak, >= 0. tag_threshold: farthest tag that joins a person. nms_kernel: side of the peak window, odd.
     use_detection_val, ignore_too_much, adjust, refine: see `grouping.group`.
+    Raises `ValueError` for values outside these.
     """
 
     skeleton: Skeleton = COCO17
@@ -38,6 +49,102 @@ class BottomUp:
     adjust: bool = True
     refine: bool = True
 
+    def __post_init__(self) -> None:
+        for name, good in (
+            ("input_size", self.input_size > 0),
+            ("scales", all(s > 0 for s in self.scales) and (len(self.scales) == 1 or 1.0 in self.scales)),
+            ("strides", all(s > 0 for s in self.strides) and len(self.strides) > 0),
+            ("max_people", self.max_people > 0),
+            ("threshold", self.threshold >= 0),
+            ("nms_kernel", self.nms_kernel > 0 and self.nms_kernel % 2 == 1),
+        ):
+            if not good:
+                raise ValueError(f"BottomUp cannot have {name} = {getattr(self, name)!r}")
+
+    def frame(self, image_size: tuple[int, int], scale: float = 1.0) -> Warp:
+        """The warp of a picture of `image_size` (w, h) at a test scale (HigherHRNet, LitePose).
+
+        The short side becomes `input_size * scale`, the long side follows, rounded up to 64; the aspect is kept and the
+        picture is centred. Pictures longer than `LONGEST` : 1 are zoomed until the long side fits that ratio instead.
+        """
+        w, h = image_size
+        least = min(self.scales)
+        short = int((least * self.input_size + 63) // 64 * 64)
+        if max(w, h) <= LONGEST * min(w, h):
+            long = int((short / min(w, h) * max(w, h) + 63) // 64 * 64)
+            zoom = int(short * scale / least) / min(w, h)
+        else:
+            long, zoom = LONGEST * short, int(LONGEST * short * scale / least) / max(w, h)
+            short = max(64, int((long / max(w, h) * min(w, h) + 63) // 64 * 64))
+        short, long = int(short * scale / least), int(long * scale / least)
+        size = (short, long) if w < h else (long, short)
+        centre, goal = (int(w / 2 + 0.5), int(h / 2 + 0.5)), (size[0] / 2, size[1] / 2)
+        # the reference solves for three points in single precision; these are its roundings
+        above = np.float32(centre[1] - goal[0] / zoom)
+        left = np.float32(centre[0]) - (np.float32(centre[1]) - above)
+        across, down = goal[0] / (centre[0] - float(left)), goal[0] / (centre[1] - float(above))
+        matrix = [[across, 0, goal[0] - across * centre[0]], [0, down, goal[1] - down * centre[1]]]
+        return Warp(np.array(matrix), size)
+
+    def encode(self, image: Image, boxes: NDArray | None = None) -> tuple[list[Batch], list[list[Warp]]]:
+        """One batch per scale: the picture, and its mirror image with `flip`. `boxes` are of no use here."""
+        batches, warps = [], []
+        for scale in self.scales:
+            warp = self.frame((image.shape[1], image.shape[0]), scale)
+            batch = normalise(crop(image, warp))
+            batches.append(np.concatenate([batch, batch[..., ::-1]]) if self.flip else batch)
+            warps.append([warp, warp.mirrored()] if self.flip else [warp])
+        return batches, warps
+
+    def decode(self, maps: Sequence[Maps], warps: Sequence[Sequence[Warp]]) -> Poses:
+        """People in image pixels from the maps of every scale; a missing joint is at (0, 0) with score 0.
+
+        Heatmaps of all outputs, of the mirrored picture and of all scales are averaged at the network input's size of
+        scale 1; tags are those of the first output at scale 1, one set per picture of the batch. `person_scores` is
+        the mean joint value before refinement, `boxes` spans the joints found.
+        """
+        main = self.scales.index(1.0) if len(self.scales) > 1 else 0
+        warp, scale = warps[main][0], self.scales[main]
+        size = (int(warp.size[0] / scale), int(warp.size[1] / scale))
+        heat = sum(resized(self._fused(outputs), size) for outputs in maps) / np.float32(len(maps))
+        finest = (maps[main][-1].shape[3], maps[main][-1].shape[2])
+        tags = TagMaps.resized(self._both(maps[main][0], slice(len(self.skeleton), None)), [finest, size])
+        people, scores = group(
+            heat,
+            tags,
+            max_people=self.max_people,
+            threshold=self.threshold,
+            tag_threshold=self.tag_threshold,
+            nms_kernel=self.nms_kernel,
+            use_detection_val=self.use_detection_val,
+            ignore_too_much=self.ignore_too_much,
+            adjust=self.adjust,
+            refine=self.refine,
+        )
+        if not len(people):
+            return Poses.empty(self.skeleton)
+        found = people[..., 2:] > 0
+        xy = np.where(found, warp.back(people[..., :2] * np.divide(warp.size, size)), 0)
+        low, high = np.where(found, xy, np.inf).min(1), np.where(found, xy, -np.inf).max(1)
+        return Poses(xy, people[..., 2], self.skeleton, scores, boxes=np.concatenate([low, high], 1))
+
+    def _both(self, output: NDArray, channels: slice) -> NDArray[np.float32]:
+        """(n, J, h, w) `channels` of an output; those of the mirrored picture are mirrored back."""
+        joints = len(self.skeleton)
+        part = np.asarray(output[:, channels], np.float32)
+        if len(part) not in (1, 2) or part.shape[1] != joints:
+            raise ValueError(f"an output of shape {output.shape} does not hold {joints} joints ({self.skeleton.name})")
+        if len(part) == 1:
+            return part
+        return np.stack([part[0], part[1, list(self.skeleton.mirror), :, ::-1]])
+
+    def _fused(self, outputs: Maps) -> NDArray[np.float32]:
+        """Heatmaps (J, h, w) of one scale: the mean over outputs and pictures, at the size of the finest output."""
+        size = (outputs[-1].shape[3], outputs[-1].shape[2])
+        heat = [self._both(output, slice(len(self.skeleton))) for output in outputs]
+        total = sum(resized(h[0] if len(h) == 1 else h[0] + h[1], size) for h in heat)
+        return total / np.float32(len(outputs) * len(heat[0]))
+
     def targets(self, truth: Poses, size: tuple[int, int]) -> Targets:
         """Targets of `truth`, people in input pixels, for an input of `size` (w, h).
 
@@ -52,3 +159,13 @@ class BottomUp:
             if i == 0:
                 out["joints"] = joint_table(xy, truth.scores, cells, self.max_people)
         return out
+
+
+def resized(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps (J, h, w) at `size` (w, h), bilinear with pixel areas aligned and edges clamped."""
+    if maps.shape[:0:-1] == size:
+        return maps
+    out = np.empty((len(maps), size[1], size[0]), np.float32)
+    for plane, target in zip(maps, out, strict=True):
+        cv2.resize(plane, size, dst=target, interpolation=cv2.INTER_LINEAR)
+    return out
