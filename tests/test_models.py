@@ -10,7 +10,6 @@ torch = pytest.importorskip("torch")
 from edgepose import folder, models  # noqa: E402
 from edgepose.card import Card  # noqa: E402
 from edgepose.models.__main__ import text  # noqa: E402
-from edgepose.runtimes import pytorch  # noqa: E402
 from edgepose.skeleton import COCO17, CROWDPOSE14  # noqa: E402
 
 NAMES = models.names()
@@ -25,7 +24,7 @@ def test_names_follow_the_files():
 def test_outputs_and_gradients(name):
     """One map per stride of the codec, finest last; joint heatmaps first; every weight learns."""
     card = models.card(name)
-    net = pytorch.network(card)
+    net = models.build(card)
     outputs = net(torch.randn(2, 3, 64, 128))
     sizes = [(64 // s, 128 // s) for s in card.codec.strides]
     assert [tuple(o.shape[2:]) for o in outputs] == sizes
@@ -41,15 +40,15 @@ def test_card_round_trip(name, skeleton, tmp_path):
     card.write(tmp_path)
     again = Card.read(tmp_path)
     assert again == card
-    shapes = [(k, v.shape) for k, v in pytorch.network(card).state_dict().items()]
-    assert [(k, v.shape) for k, v in pytorch.network(again).state_dict().items()] == shapes
+    shapes = [(k, v.shape) for k, v in models.build(card).state_dict().items()]
+    assert [(k, v.shape) for k, v in models.build(again).state_dict().items()] == shapes
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_arch_is_inferred_from_the_weights(name):
     card = models.card(name)
     module = folder.entry("edgepose.models", card.family)
-    assert module.infer(pytorch.network(card).state_dict()) == module.Arch(**card.arch)
+    assert module.infer(models.build(card).state_dict()) == module.Arch(**card.arch)
 
 
 SMALL = [next(n for n in NAMES if n.startswith(file)) for file in folder.names("edgepose.models")]
@@ -64,7 +63,7 @@ def test_every_runtime_agrees_with_the_network(name, runtime, tmp_path):
         pytest.importorskip(module)
     torch.manual_seed(0)
     card = models.card(name)
-    net = pytorch.network(card).eval()
+    net = models.build(card).eval()
     for key, buffer in net.named_buffers():  # norms with something to fold
         if key.endswith(("running_mean", "running_var")):
             buffer.copy_(torch.rand_like(buffer) + (0.5 if key.endswith("var") else 0))
@@ -86,9 +85,9 @@ def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="litepose-xs"):
         models.card("litepose-xxs")
     with pytest.raises(ValueError, match="litepose"):
-        pytorch.network(Card("litpose-xs", {}, models.card("litepose-xs").codec))
+        models.build(Card("litpose-xs", {}, models.card("litepose-xs").codec))
     with pytest.raises(ValueError, match="depth"):
-        pytorch.network(Card("litepose-xs", {"depth": 3}, models.card("litepose-xs").codec))
+        models.build(Card("litepose-xs", {"depth": 3}, models.card("litepose-xs").codec))
 
 
 def test_zoo_file_is_up_to_date():

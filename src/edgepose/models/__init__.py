@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepose import folder
-from edgepose.card import Card
+from edgepose.card import Card, typed
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.skeleton import COCO17, Skeleton
 
@@ -42,6 +42,15 @@ def card(name: str, skeleton: Skeleton = COCO17) -> Card:
     found = cost(module.build(arch), (size, size))
     codec = BottomUp(skeleton, size)
     return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper)
+
+
+def build(card: Card) -> Any:
+    """The freshly initialised torch module that `card` describes; needs torch.
+
+    `ValueError` names an unknown network or the field of the arch that does not fit it.
+    """
+    module = folder.entry(__name__, card.family)
+    return module.build(typed(module.Arch, card.arch, "arch."))
 
 
 def zoo() -> list[dict[str, Any]]:
