@@ -98,15 +98,15 @@ def _blend(out: Image, polygon: NDArray, colour: tuple[int, int, int], alpha: fl
     """Blend a convex polygon (n, 2), in pixels, into `out` with antialiased edges."""
     if alpha <= 0 or not np.isfinite(polygon).all():
         return
-    height, width = out.shape[:2]
-    low = np.clip(np.floor(polygon.min(0)) - 2, 0, (width, height)).astype(int)
-    high = np.clip(np.ceil(polygon.max(0)) + 3, 0, (width, height)).astype(int)
-    if (high <= low).any():
+    size, margin = np.array(out.shape[1::-1]), 8  # OpenCV's antialiasing is off where it clips: let that be outside
+    low = np.clip(np.floor(polygon.min(0)) - 2, -margin, size).astype(int)
+    high = np.clip(np.ceil(polygon.max(0)) + 3, 0, size + margin).astype(int)
+    if (high <= np.maximum(low, 0)).any() or (low >= size).any():
         return
     mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-    points = np.round((polygon - low) * 2**SHIFT).astype(np.int32)
-    cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, SHIFT)
-    region = out[low[1] : high[1], low[0] : high[0]]
+    cv2.fillConvexPoly(mask, np.round((polygon - low) * 2**SHIFT).astype(np.int32), 255, cv2.LINE_AA, SHIFT)
+    (x0, y0), (x1, y1) = np.maximum(low, 0), np.minimum(high, size)
+    mask, region = mask[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]], out[y0:y1, x0:x1]
     inked = mask > 0
     share = (mask[inked].astype(np.float32) * (alpha / 255))[:, None]
     region[inked] = (region[inked] * (1 - share) + np.array(colour, np.float32) * share + 0.5).astype(np.uint8)
