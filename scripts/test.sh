@@ -9,7 +9,6 @@ bin=$(pwd)/.venv-test/bin
 PATH=$bin:$PATH
 export PATH
 ruff check .
-ruff format --check .
 lint-imports --no-logo
 if pyright --version >/dev/null 2>&1; then
     pyright

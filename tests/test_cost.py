@@ -28,6 +28,7 @@ ABLATIONS = {  # the paper's ablations at 512 px -> million parameters, GMACs, G
     "5x5": (replace(PRUNE_S, kernels=(5,) * 4), 1.483, 2.936, 4.135),
     "7x7": (PRUNE_S, 1.709, 3.486, 4.685),
     "9x9": (replace(PRUNE_S, kernels=(9,) * 4), 2.010, 4.219, 5.418),
+    "9x9 but stage 2": (replace(PRUNE_S, kernels=(9, 9, 7, 9)), 1.921, 4.128, 5.327),
     "plain deconvolution": (replace(PRUNE_S, fusion=False), 1.667, 3.289, 4.056),
 }
 
