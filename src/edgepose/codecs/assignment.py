@@ -17,17 +17,11 @@ def assign(cost: NDArray) -> list[int]:
         raise ValueError(f"more rows than columns: {cost.shape}")
     if n == 0:
         return []
-    cost = cost - cost.min(1, keepdims=True)
-    zeros, free, star = _bits(cost == 0), (1 << m) - 1, [-1] * m
-    for row in range(n):  # star the first free zero of each row
-        if not (found := zeros[row] & free):
-            break
-        first = found & -found
-        star[row], free = first.bit_length() - 1, free ^ first
-    else:
-        return star[:n]  # the first choices do not collide: done
+    first = cost.argmin(1).tolist()
+    if len(set(first)) == n:
+        return first  # nobody competes
     square = np.zeros((m, m))
-    square[:n] = cost
+    square[:n] = cost - cost.min(1, keepdims=True)
     return _munkres(square)[:n]
 
 
@@ -40,20 +34,19 @@ def _munkres(cost: NDArray) -> list[int]:
     """Column of each row; `cost` (n, n) has a zero in every row and is consumed."""
     n = len(cost)
     zeros, every = _bits(cost == 0), (1 << n) - 1
-    in_row, in_col = [-1] * n, [-1] * n  # stars
+    in_row, in_col, free = [-1] * n, [-1] * n, every  # stars
     for row in range(n):
-        for col in range(n):
-            if zeros[row] >> col & 1 and in_col[col] < 0:
-                in_row[row], in_col[col] = col, row
-                break
+        if found := zeros[row] & free:
+            col = (found & -found).bit_length() - 1
+            in_row[row], in_col[col], free = col, row, free & ~(1 << col)
     while -1 in in_row:
-        open_cols = sum(1 << c for c in range(n) if in_col[c] < 0)
-        covered = [False] * n
+        open_cols, covered = sum(1 << c for c in range(n) if in_col[c] < 0), [False] * n
         prime = [-1] * n
         row = col = 0
         while True:
-            for row in (*range(row, n), *range(row)):
-                if not covered[row] and (found := zeros[row] & open_cols):
+            for i in (*range(row, n), *range(row)):
+                if not covered[i] and (found := zeros[i] & open_cols):
+                    row = i
                     break
             else:  # no zero left uncovered: lower the cheapest uncovered entries to zero
                 rows = np.array(covered)

@@ -29,7 +29,7 @@ class BottomUp:
     scales: test scales, with 1.0 among them if there are several. flip: also run the mirrored picture.
     sigma: of the Gaussian targets, in map pixels at every scale.
     strides: input pixels per map pixel of each output, finest last. max_people: peaks kept per joint.
-    threshold: of a peak, >= 0. tag_threshold: farthest tag that joins a person. nms_kernel: side of the peak window, odd.
+    threshold: of a peak, >= 0. tag_threshold: farthest tag that joins a person. nms_kernel: peak window, odd.
     use_detection_val, ignore_too_much, adjust, refine: see `grouping.group`.
     Raises `ValueError` for values outside these.
     """
@@ -106,7 +106,10 @@ class BottomUp:
         main = self.scales.index(1.0) if len(self.scales) > 1 else 0
         warp, scale = warps[main][0], self.scales[main]
         size = (int(warp.size[0] / scale), int(warp.size[1] / scale))
-        heat = sum(resized(self._fused(outputs), size) for outputs in maps) / np.float32(len(maps))
+        heat, *more = (resized(self._fused(outputs), size) for outputs in maps)
+        for other in more:
+            heat += other
+        heat = heat / np.float32(len(maps)) if more else heat
         finest = (maps[main][-1].shape[3], maps[main][-1].shape[2])
         tags = TagMaps.resized(self._both(maps[main][0], slice(len(self.skeleton), None)), [finest, size])
         people, scores = group(
@@ -136,14 +139,18 @@ class BottomUp:
             raise ValueError(f"an output of shape {output.shape} does not hold {joints} joints ({self.skeleton.name})")
         if len(part) == 1:
             return part
-        return np.stack([part[0], part[1, list(self.skeleton.mirror), :, ::-1]])
+        mirrored = [cv2.flip(part[1, k], 1) for k in self.skeleton.mirror]
+        return np.stack([part[0], mirrored])
 
     def _fused(self, outputs: Maps) -> NDArray[np.float32]:
         """Heatmaps (J, h, w) of one scale: the mean over outputs and pictures, at the size of the finest output."""
         size = (outputs[-1].shape[3], outputs[-1].shape[2])
-        heat = [self._both(output, slice(len(self.skeleton))) for output in outputs]
-        total = sum(resized(h[0] if len(h) == 1 else h[0] + h[1], size) for h in heat)
-        return total / np.float32(len(outputs) * len(heat[0]))
+        total = np.zeros((len(self.skeleton), *outputs[-1].shape[2:]), np.float32)
+        for output in outputs:
+            heat = self._both(output, slice(len(self.skeleton)))
+            total += resized(heat[0] if len(heat) == 1 else heat[0] + heat[1], size)
+        total *= np.float32(1 / (len(outputs) * len(outputs[0])))
+        return total
 
     def targets(self, truth: Poses, size: tuple[int, int]) -> Targets:
         """Targets of `truth`, people in input pixels, for an input of `size` (w, h).

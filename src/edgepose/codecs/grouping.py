@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -57,7 +58,7 @@ def find_peaks(
     y, x = np.divmod(np.concatenate(cells), width)
     value, tag = heat[joint, y, x], tags.at(joint, y, x)
     ends = np.cumsum([0] + [len(c) for c in cells])
-    return [Peaks(x[a:b], y[a:b], value[a:b], tag[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    return [Peaks(x[a:b], y[a:b], value[a:b], tag[a:b]) for a, b in pairwise(ends)]
 
 
 def match(
@@ -88,7 +89,8 @@ def match(
         if open_people:
             mean = tag_sum[:open_people] / tag_count[:open_people]
             apart = peak.tags[:, None].astype(np.float64) - mean
-            distance = np.nan_to_num(np.sqrt((apart * apart).sum(2)), nan=1e6, posinf=1e6)
+            distance = np.sqrt((apart * apart).sum(2))
+            distance[~(distance < 1e6)] = 1e6  # a broken map is nobody's
             cost = np.rint(distance) * 100 - peak.value[:, None] if use_detection_val else distance
             surplus = np.full((n, max(0, n - open_people)), FAR)
             for row, col in enumerate(assign(np.concatenate([cost, surplus], 1))):
@@ -107,7 +109,7 @@ def match(
 
 
 def adjusted(people: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """People (P, J, 3) with found joints moved a quarter pixel toward the higher neighbour, then by + 0.5 on both axes."""
+    """People (P, J, 3) with found joints moved a quarter pixel toward the higher neighbour, then by + 0.5."""
     out = people.copy()
     person, joint = np.nonzero(people[..., 2] > 0)
     x, y = people[person, joint, :2].astype(np.int64).T
@@ -152,46 +154,40 @@ def best_cells(heat: NDArray[np.float32], tags: TagMaps, joint: int, means: NDAr
     if h % BLOCK or w % BLOCK:
         heat = np.pad(heat, ((0, -h % BLOCK), (0, -w % BLOCK)), constant_values=-np.inf)
     grid = heat.reshape(heat.shape[0] // BLOCK, BLOCK, heat.shape[1] // BLOCK, BLOCK)
-    highest = grid.max(1).max(2).ravel()
-    count = min(256, len(highest))
-    some = np.sort(np.argpartition(-highest, count - 1)[:count])
-    rest = np.delete(highest, some).max(initial=-np.inf)
-    cells, best = _search(grid, highest, some, tags, joint, means, w)
-    left = np.flatnonzero(best <= rest)  # not settled by the hottest blocks
-    if len(left):
-        cells[left], _ = _search(grid, highest, np.arange(len(highest)), tags, joint, means[left], w)
+    low, high = (r.reshape(len(r), 1, -1) for r in tags.ranges(joint))
+    mean = means.T[:, :, None]  # (T, m, 1)
+    gap = np.maximum(np.maximum(low - mean, mean - high), 0)
+    slack = 1e-5 * (np.abs(mean) + np.maximum(np.abs(low), np.abs(high))).max(0)  # interpolation rounds
+    bound = grid.max(1).max(2).ravel() - np.rint(np.maximum(np.sqrt((gap * gap).sum(0)) - slack, 0))
+    best = np.full(len(means), -np.inf, np.float32)
+    cells = np.full(len(means), np.iinfo(np.int64).max)
+    for step in range(4):
+        if step < 3:  # the most promising block of each person, thrice
+            person, block = np.arange(len(means)), bound.argmax(1)
+        else:  # then all that can still beat or equal what was found
+            person, block = np.nonzero(bound >= best[:, None])
+        for i in range(0, len(person), 4096):
+            p, (row, col) = person[i : i + 4096], np.divmod(block[i : i + 4096], grid.shape[2])
+            score = _scores(grid, tags, joint, means, p, row, col)
+            at = score.argmax(1)
+            value = score[np.arange(len(p)), at]
+            cell = (row * BLOCK + at // BLOCK) * w + col * BLOCK + at % BLOCK
+            order = np.lexsort((-cell, value, p))
+            order = order[np.append(p[order][1:] != p[order][:-1], True)]  # the last of each person is its best
+            p, value, cell = p[order], value[order], cell[order]
+            better = (value > best[p]) | ((value == best[p]) & (cell < cells[p]))
+            best[p[better]], cells[p[better]] = value[better], cell[better]
+        if step < 3:
+            bound[person, block] = -np.inf
     return cells
 
 
-def _search(grid, highest, blocks, tags: TagMaps, joint: int, means: NDArray, width: int) -> tuple[NDArray, NDArray]:
-    """Best cell and its score for each mean, among `blocks` (sorted indices into the flattened grid of blocks)."""
-    row, col = np.divmod(blocks, grid.shape[2])
-    stored = tags.patches(joint, row, col)  # (T, K, L, L)
-    low, high = stored.min((2, 3))[:, None], stored.max((2, 3))[:, None]
-    mean = means.T[:, :, None]  # (T, m, 1)
-    gap = np.maximum(np.maximum(low - mean, mean - high), 0)
-    slack = 1e-5 * (1 + np.abs(mean) + np.maximum(np.abs(low), np.abs(high))).max(0)  # interpolation rounds
-    bound = highest[blocks] - np.rint(np.maximum(np.sqrt((gap * gap).sum(0)) - slack, 0))
-    first = row * (BLOCK * width) + col * BLOCK
-    best = np.full(len(means), -np.inf, np.float32)
-    cells = np.full(len(means), np.iinfo(np.int64).max)
-    active = np.arange(len(means))
-    while True:
-        pick = bound[active].argmax(1)
-        top = bound[active, pick]
-        more = (top > best[active]) | ((top == best[active]) & (first[pick] < cells[active]) & (top > -np.inf))
-        active, pick = active[more], pick[more]
-        if not len(active):
-            return cells, best
-        r, c = row[pick], col[pick]
-        bound[active, pick] = -np.inf
-        apart = tags.blocks(stored[:, pick], r, c) - means[active].T[:, :, None, None]
-        score = (grid[r, :, c] - np.rint(np.sqrt((apart * apart).sum(0)))).reshape(len(active), -1)
-        k = score.argmax(1)
-        value = score[np.arange(len(active)), k]
-        cell = (r * BLOCK + k // BLOCK) * width + c * BLOCK + k % BLOCK
-        better = (value > best[active]) | ((value == best[active]) & (cell < cells[active]))
-        best[active[better]], cells[active[better]] = value[better], cell[better]
+def _scores(grid, tags: TagMaps, joint: int, means, person, row, col) -> NDArray[np.float32]:
+    """heat - round(|tag - mean|) in block (`row`, `col`) for the mean of `person`, each (n,): (n, BLOCK * BLOCK)."""
+    used, where = np.unique(row * grid.shape[2] + col, return_inverse=True)
+    r, c = np.divmod(used, grid.shape[2])
+    apart = tags.blocks(tags.patches(joint, r, c), r, c)[:, where] - means[person].T[:, :, None, None]
+    return (grid[row, :, col] - np.rint(np.sqrt((apart * apart).sum(0)))).reshape(len(row), -1)
 
 
 def group(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,7 +27,7 @@ class Axis:
 def resize_axis(*sizes: int) -> Axis:
     """Chained bilinear resizing from `sizes[0]` to `sizes[-1]` cells (pixel areas aligned, edges clamped)."""
     matrix = np.eye(sizes[0])
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    for n, m in pairwise(sizes):
         at = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
         low = np.minimum(at.astype(int), n - 1)
         step = np.zeros((m, n))
@@ -67,18 +69,26 @@ class TagMaps:
         return cls(maps, resize_axis(h, *(s[1] for s in sizes)), resize_axis(w, *(s[0] for s in sizes)))
 
     def patches(self, joint: int | NDArray, row: NDArray, col: NDArray) -> NDArray[np.float32]:
-        """Stored values (T, n, Lr, Lc) that blocks (`row`, `col`), each (n,), are interpolated from."""
-        y = self.rows.start[row][:, None] + np.arange(self.rows.weights.shape[2])
-        x = self.cols.start[col][:, None] + np.arange(self.cols.weights.shape[2])
-        joint = joint[:, None, None] if isinstance(joint, np.ndarray) else joint
-        return self.maps[:, joint, y[:, :, None], x[:, None, :]]
+        """Stored values (T, Lr, Lc, n) that blocks (`row`, `col`), each (n,), are interpolated from."""
+        y = self.rows.start[row] + np.arange(self.rows.weights.shape[2])[:, None]
+        x = self.cols.start[col] + np.arange(self.cols.weights.shape[2])[:, None]
+        return self.maps[:, joint, y[:, None], x]
+
+    def ranges(self, joint: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lowest and highest stored value (T, blocks down, blocks across) that each block is interpolated from."""
+        window = np.ones((self.rows.weights.shape[2], self.cols.weights.shape[2]), np.uint8)
+        at = np.ix_(self.rows.start, self.cols.start)
+        planes = [np.ascontiguousarray(maps[joint]) for maps in self.maps]
+        low = [cv2.erode(plane, window, anchor=(0, 0))[at] for plane in planes]
+        high = [cv2.dilate(plane, window, anchor=(0, 0))[at] for plane in planes]
+        return np.stack(low), np.stack(high)
 
     def blocks(self, patches: NDArray, row: NDArray, col: NDArray) -> NDArray[np.float32]:
         """Full-size values (T, n, BLOCK, BLOCK) from `patches` of blocks (`row`, `col`)."""
-        return self.rows.weights[row] @ patches @ self.cols.weights[col].transpose(0, 2, 1)
+        return self.rows.weights[row] @ patches.transpose(0, 3, 1, 2) @ self.cols.weights[col].transpose(0, 2, 1)
 
     def at(self, joint: NDArray, y: NDArray, x: NDArray) -> NDArray[np.float32]:
         """Tags (n, T) of `joint` at full-size pixels (`x`, `y`), each (n,)."""
         row, col = y // BLOCK, x // BLOCK
         wy, wx = self.rows.weights[row, y % BLOCK], self.cols.weights[col, x % BLOCK]
-        return (wy[:, None] @ self.patches(joint, row, col) @ wx[:, :, None])[..., 0, 0].T
+        return ((self.patches(joint, row, col) * wx.T).sum(2) * wy.T).sum(1).T
