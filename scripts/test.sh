@@ -1,5 +1,6 @@
 #!/bin/sh
 # Make .venv-test, install edgepose with what its tests need, run every check. Arguments go to pytest: test.sh -m slow
+# All checks run; the exit code is 1 if any of them failed.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/_venv.sh
@@ -8,11 +9,14 @@ bin=$(pwd)/.venv-test/bin
 "$bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,train,export]"
 PATH=$bin:$PATH
 export PATH
-ruff check .
-lint-imports --no-logo
+failed=""
+ruff check . || failed="$failed ruff"
+lint-imports --no-logo || failed="$failed lint-imports"
 if pyright --version >/dev/null 2>&1; then
-    pyright
+    pyright || failed="$failed pyright"
 else
     echo "pyright skipped: it needs Node.js, which is neither installed nor downloadable here"
 fi
-exec pytest "$@"
+pytest "$@" || failed="$failed pytest"
+[ -z "$failed" ] || echo "failed:$failed" >&2
+[ -z "$failed" ]
