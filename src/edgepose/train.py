@@ -29,7 +29,7 @@ class Recipe:
     """Everything one training run depends on, but for the folder with the data.
 
     model: `file-name` of models/. photographs: (data set, split) pairs shown whole; singles: pairs joined to mosaics;
-    validation: pairs that are only measured. steps, batch: optimiser steps and samples in each. lr: of AdamW, after
+    validation: pairs that are only measured. empty: share of the photographs without people that are shown. steps, batch: optimiser steps and samples in each. lr: of AdamW, after
     `warmup` steps, held until the last `decay` share of the run, then linear to 0. resolutions: (share of the run at
     which it begins, input size in pixels). focus, tag_weight: see losses.bottom_up. ema: decay of the averaged weights.
     """
@@ -42,13 +42,14 @@ class Recipe:
     batch: int = 16
     lr: float = 1e-3
     warmup: int = 300
+    empty: float = 0.3
     decay: float = 0.3
     weight_decay: float = 0.02
     clip: float = 1.0
     resolutions: tuple[tuple[float, int], ...] = ((0.0, 256),)
     augment: Augment = field(default_factory=Augment)
-    focus: float = 3.0
-    tag_weight: float = 1e-3
+    focus: float = 6.0
+    tag_weight: float = 1e-2
     ema: float = 0.999
     seed: int = 0
 
@@ -81,6 +82,9 @@ def batches(recipe: Recipe, root: str | Path, fabric: Fabric, first: int, worker
         raise ValueError(f"batch {recipe.batch} cannot be shared by {fabric.world_size} processes")
     starts = tuple((int(share * recipe.steps) * recipe.batch, size) for share, size in recipe.resolutions)
     photographs, singles = records(recipe.photographs, root), records(recipe.singles, root)
+    empty = [r for r in photographs if not len(r.truth)]
+    photographs = [r for r in photographs if len(r.truth)] + empty[: int(recipe.empty * len(empty))]
+    singles = [r for r in singles if len(r.truth)]
     codec = BottomUp(photographs[0].truth.skeleton)
     samples = BottomUpSamples(photographs, singles, codec, recipe.augment, starts, recipe.seed)
     numbers = range(first * recipe.batch + fabric.global_rank, recipe.steps * recipe.batch, fabric.world_size)

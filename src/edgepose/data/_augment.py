@@ -24,7 +24,7 @@ class Augment:
     mosaic: share of the samples that are mosaics. cells: range of the number of photographs in a mosaic.
     """
 
-    scale: tuple[float, float] = (0.75, 1.5)
+    scale: tuple[float, float] = (0.6, 1.3)
     rotation: float = 30.0
     shift: float = 0.2
     flip: float = 0.5
@@ -32,7 +32,7 @@ class Augment:
     grey: float = 0.05
     blur: float = 0.1
     occlusion: float = 0.3
-    mosaic: float = 0.3
+    mosaic: float = 0.4
     cells: tuple[int, int] = (2, 7)
 
 

@@ -101,6 +101,8 @@ def add_fusion_head(
     outputs = (2 * joints, joints)
     net.final_refined = nn.ModuleList(map(Prediction, widths[1:], outputs))
     net.final_raw = nn.ModuleList(map(Prediction, raw[2:], outputs) if fusion else [])
+    for head in (*net.final_refined, *net.final_raw):  # heatmaps begin near zero, tags spread out
+        nn.init.normal_(head.conv[3].weight[:joints], std=1e-3)
 
 
 def run_fusion_head(net: nn.Module, deep: Tensor, raw: list[Tensor]) -> list[Tensor]:

@@ -8,9 +8,7 @@ RECIPES = {
         photographs=(("coco", "small"),),
         singles=(("lsp", "train"), ("coco", "small")),
         validation=(("coco", "train115"),),
-        steps=6000,
-        decay=0.35,
-        tag_weight=3e-3,
-        resolutions=((0.0, 192), (0.55, 256)),
+        steps=5600,
+        resolutions=((0.0, 192), (0.64, 256)),
     ),
 }

@@ -10,8 +10,6 @@ RECIPES = {
         validation=(("coco", "train115"),),
         steps=4000,
         lr=2e-3,
-        decay=0.35,
-        tag_weight=3e-3,
         resolutions=((0.0, 192), (0.7, 256)),
     ),
 }
