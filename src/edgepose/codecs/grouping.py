@@ -162,10 +162,10 @@ def best_cells(heat: NDArray[np.float32], tags: TagMaps, joint: int, means: NDAr
     best = np.full(len(means), -np.inf, np.float32)
     cells = np.full(len(means), np.iinfo(np.int64).max)
     for step in range(4):
-        if step < 3:  # the most promising block of each person, thrice
-            person, block = np.arange(len(means)), bound.argmax(1)
-        else:  # then all that can still beat or equal what was found
-            person, block = np.nonzero(bound >= best[:, None])
+        person, block = np.nonzero(bound >= best[:, None]) if step else (np.arange(len(means)), bound.argmax(1))
+        if step < 3 and len(person) > 8 * len(means):  # too many left: first the most promising one of each person
+            person = np.unique(person)
+            block = bound[person].argmax(1)
         for i in range(0, len(person), 4096):
             p, (row, col) = person[i : i + 4096], np.divmod(block[i : i + 4096], grid.shape[2])
             score = _scores(grid, tags, joint, means, p, row, col)
@@ -177,8 +177,7 @@ def best_cells(heat: NDArray[np.float32], tags: TagMaps, joint: int, means: NDAr
             p, value, cell = p[order], value[order], cell[order]
             better = (value > best[p]) | ((value == best[p]) & (cell < cells[p]))
             best[p[better]], cells[p[better]] = value[better], cell[better]
-        if step < 3:
-            bound[person, block] = -np.inf
+        bound[person, block] = -np.inf
     return cells
 
 
@@ -187,7 +186,10 @@ def _scores(grid, tags: TagMaps, joint: int, means, person, row, col) -> NDArray
     used, where = np.unique(row * grid.shape[2] + col, return_inverse=True)
     r, c = np.divmod(used, grid.shape[2])
     apart = tags.blocks(tags.patches(joint, r, c), r, c)[:, where] - means[person].T[:, :, None, None]
-    return (grid[row, :, col] - np.rint(np.sqrt((apart * apart).sum(0)))).reshape(len(row), -1)
+    apart *= apart
+    far = apart.sum(0)
+    np.rint(np.sqrt(far, out=far), out=far)
+    return np.subtract(grid[row, :, col], far, out=far).reshape(len(row), -1)
 
 
 def group(
