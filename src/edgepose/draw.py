@@ -98,6 +98,7 @@ def _blend(out: Image, polygon: NDArray, colour: tuple[int, int, int], alpha: fl
     """Blend a convex polygon (n, 2), in pixels, into `out` with antialiased edges."""
     if alpha <= 0 or not np.isfinite(polygon).all():
         return
+    polygon = np.clip(polygon, -(2.0**18), 2.0**18)  # far enough outside, and no overflow
     size, margin = np.array(out.shape[1::-1]), 8  # OpenCV's antialiasing is off where it clips: let that be outside
     low = np.clip(np.floor(polygon.min(0)) - 2, -margin, size).astype(int)
     high = np.clip(np.ceil(polygon.max(0)) + 3, 0, size + margin).astype(int)

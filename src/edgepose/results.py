@@ -77,7 +77,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def jpeg(image: Image, path: Path) -> bytes:
     """A picture as JPEG; `ValueError` naming `path` if it is too large for that (65,535 pixels a side)."""
-    ok, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
     if not ok:
         raise ValueError(f"cannot draw {path}: {image.shape[1]}x{image.shape[0]} is too large for a JPEG")
     return data.tobytes()
