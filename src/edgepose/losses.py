@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def heatmap_mse(maps: Tensor, target: Tensor, mask: Tensor, focus: float = 0.0) -> Tensor:
-    """Masked mean squared error over all pixels (LitePose spec 2.4).
+    """Masked mean squared error over all pixels (HigherHRNet, LitePose).
 
     maps, target: (n, J, h, w). mask: the same shape or broadcastable, 0 where nothing is taught. focus: extra weight of
     a pixel, times its target (0 is the paper's loss; more lets peaks rise sooner in short training).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,7 +111,7 @@ def _chains(*chains: str) -> tuple[tuple[str, str], ...]:
     limbs = []
     for chain in chains:
         parts = chain.split()
-        for a, b in zip(parts, parts[1:], strict=False):
+        for a, b in itertools.pairwise(parts):
             limbs += [(f"{s}_{a}", f"{s}_{b}") for s in ("left", "right")]
     return tuple(limbs)
 

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from edgepose import evaluate, folder, losses, models, weights
+from edgepose.card import Card
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.data import Record
 from edgepose.data._augment import Augment
 from edgepose.data._loader import BottomUpSamples
-from edgepose.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class Recipe:
     """Everything one training run depends on, but for the folder with the data.
 
     model: `file-name` of models/. photographs: (data set, split) pairs shown whole; singles: pairs joined to mosaics;
-    validation: pairs that are only measured. empty: share of the photographs without people that are shown. steps, batch: optimiser steps and samples in each. lr: of AdamW, after
-    `warmup` steps, held until the last `decay` share of the run, then linear to 0. resolutions: (share of the run at
+    validation: pairs that are only measured. empty: share of the photographs without people that are shown.
+    steps, batch: optimiser steps and samples in each. lr: of AdamW, after `warmup` steps, held until the last `decay`
+    share of the run, then linear to 0. resolutions: (share of the run at
     which it begins, input size in pixels). focus, tag_weight: see losses.bottom_up. ema: decay of the averaged weights.
+    data, licence: what the card will say.
     """
 
     model: str
@@ -52,6 +54,8 @@ class Recipe:
     tag_weight: float = 1e-2
     ema: float = 0.999
     seed: int = 0
+    data: str = ""
+    licence: str = ""
 
 
 def records(pairs: tuple[tuple[str, str], ...], root: str | Path) -> list[Record]:
@@ -95,8 +99,8 @@ def batches(recipe: Recipe, root: str | Path, fabric: Fabric, first: int, worker
 
 def fit(
     recipe: Recipe, root: str | Path, out: Path, fabric: Fabric, net: nn.Module, workers: int = 1, every: int = 250
-) -> nn.Module:
-    """Train `net` and give its averaged weights as a network in eval mode.
+) -> tuple[nn.Module, float]:
+    """Train `net` and give its averaged weights, a network in eval mode, and the hours spent.
 
     out: run folder; `last.ckpt` (every `every` steps) and `metrics.jsonl` are kept there, and a run goes on from them.
     """
@@ -115,6 +119,7 @@ def fit(
         ema.load_state_dict(saved["ema"])
         optimiser.load_state_dict(saved["optimiser"])
         step, spent = saved["step"], saved["seconds"]
+        _forget(out / "metrics.jsonl", step)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begin, sums = time.monotonic(), dict[str, torch.Tensor]()
     model.train()
@@ -136,7 +141,7 @@ def fit(
             if step % 50 == 0:
                 row = {k: round(float(v) / 50, 6) for k, v in sums.items()}
                 if not row["loss"] < float("inf"):
-                    raise ValueError(f"the loss is {row['loss']} at step {step}; lower --lr. Last good: {out}/last.ckpt")
+                    raise ValueError(f"the loss is {row['loss']} at step {step}; last good weights: {out}/last.ckpt")
                 seconds = spent + time.monotonic() - begin
                 log = {"step": step, "seconds": round(seconds, 1), "lr": rate(recipe, step - 1), **row}
                 progress.update(task, description=f"{recipe.model} loss {row['loss']:.4f}")
@@ -146,11 +151,19 @@ def fit(
                         file.write(json.dumps({**log, "size": batch["image"].shape[-1]}) + "\n")
             if step % every == 0 or step == recipe.steps:
                 state = {"net": net.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict()}
-                state |= {"step": step, "seconds": spent + time.monotonic() - begin, "recipe": json.dumps(asdict(recipe))}
+                state |= {"step": step, "seconds": spent + time.monotonic() - begin}
                 if fabric.is_global_zero:
                     torch.save(state, out / "last.ckpt.part")
                     os.replace(out / "last.ckpt.part", out / "last.ckpt")
-    return ema.eval()
+    return ema.eval().cpu(), (spent + time.monotonic() - begin) / 3600
+
+
+def _forget(metrics: Path, step: int) -> None:
+    """Drop the lines that were logged after the checkpoint at `step`."""
+    if metrics.exists():
+        lines = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= step]
+        metrics.with_suffix(".part").write_text("".join(line + "\n" for line in lines))
+        os.replace(metrics.with_suffix(".part"), metrics)
 
 
 def _groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
@@ -214,19 +227,19 @@ def train(
     if init is not None:
         module.load_imagenet(net, str(init))
     out.mkdir(parents=True, exist_ok=True)
-    begin = time.monotonic()
-    averaged = fit(plan, data, out, fabric, net, workers)
+    averaged, hours = fit(plan, data, out, fabric, net, workers)
     if fabric.is_global_zero:
-        export(plan, averaged.cpu(), data, out / "model", (time.monotonic() - begin) / 3600)
+        command = f"edgepose train {recipe} --data DATA --out RUN --steps {plan.steps}" + " --init FILE" * bool(init)
+        export(plan, averaged, data, out / "model", command, hours)
 
 
-def export(plan: Recipe, net: nn.Module, data: Path, folder_out: Path, hours: float) -> None:
-    """Measure `net` on the recipe's validation photographs and save it, with its card, for every engine."""
-    card = models.card(plan.model)
-    names = [f"{name} {split}" for name, split in (*plan.photographs, *plan.singles, *plan.validation)]
-    card = replace(card, data="; ".join(dict.fromkeys(names)), hours=f"{hours:.2f}")
-    card = weights.save(folder_out, card, net)
-    predictor = weights.load(folder_out)
-    assert isinstance(predictor, Predictor)
-    scores = evaluate.evaluate(predictor, records(plan.validation, data))
-    replace(card, scores={k: round(v, 4) for k, v in scores.items()}).write(folder_out)
+def export(plan: Recipe, net: nn.Module, data: Path, out: Path, command: str, hours: float) -> None:
+    """Save `net` for every engine in `out`, with a card that says how it was made and what it scores on validation."""
+    seen = plan.steps * plan.batch
+    notes = f"{seen:,} training samples, averaged weights (EMA {plan.ema})"
+    card = replace(models.card(plan.model), data=plan.data, licence=plan.licence, command=command, notes=notes)
+    weights.save(out, replace(card, hours=f"{hours:.2f}"), net)
+    scores = evaluate.evaluate(weights.load(out), records(plan.validation, data))
+    names = ", ".join(f"{name} {split}" for name, split in plan.validation)
+    found: dict[str, Any] = {k: round(v, 4) for k, v in scores.items()}
+    replace(Card.read(out), scores={"on": names, **found}).write(out)

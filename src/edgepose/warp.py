@@ -2,7 +2,8 @@
 
 The half-pixel rule, decided here once: a coordinate is a pixel index, so the centre of the top left pixel is (0, 0),
 its corner is (-0.5, -0.5), and a picture of width w is mirrored by x -> w - 1 - x. That is how COCO stores joints and
-how OpenCV's warpAffine reads a matrix. A plain resize by a factor f is therefore x -> (x + 0.5) f - 0.5 (`Warp.resize`).
+how OpenCV's warpAffine reads a matrix. A plain resize by a factor f is
+therefore x -> (x + 0.5) f - 0.5 (`Warp.resize`).
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ class Warp:
         rotation: float = 0.0,
         target: tuple[float, float] | None = None,
     ) -> Warp:
-        """Zoom about `centre` (image pixels), turn by `-rotation` degrees (y down), and put it at `target` (input pixels).
+        """Zoom about `centre` (image pixels), turn by `-rotation` degrees (y down), put it at `target` (input pixels).
 
-        `target` is (width / 2, height / 2) by default, the convention of the HRNet family (LitePose spec 2.2, 3.2).
+        `target` is (width / 2, height / 2) by default, the convention of the HRNet family.
         """
         zx, zy = (zoom, zoom) if isinstance(zoom, (int, float)) else zoom
         c, s = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
@@ -92,7 +93,7 @@ class Warp:
         """Warp a picture (h, w) or (h, w, c) to (height, width[, c]); bilinear, constant `border` outside."""
         how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
         value = (border,) * 4
-        return cv2.warpAffine(image, self.matrix, self.size, flags=how, borderMode=cv2.BORDER_CONSTANT, borderValue=value)
+        return cv2.warpAffine(image, self.matrix, self.size, None, how, cv2.BORDER_CONSTANT, value)
 
     def poses(self, poses: Poses) -> Poses:
         """The same people in input pixels (boxes become the boxes around their warped corners)."""

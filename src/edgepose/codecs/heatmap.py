@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def gaussian_targets(xy: NDArray, visible: NDArray, size: tuple[int, int], sigma: float = 2.0) -> NDArray[np.float32]:
-    """Heatmaps of truncated Gaussians, one per joint, people joined by the pixelwise maximum (LitePose spec 2.3).
+    """Heatmaps of truncated Gaussians, one per joint, people joined by the pixelwise maximum (as LitePose).
 
     xy: (N, J, 2) in map pixels, truncated toward zero to the peak's pixel. visible: (N, J). size: (w, h) of the map.
     Returns (J, h, w) float32 with peaks of 1; the patch reaches 3 sigma + 1 pixels each way; a joint whose pixel lies
@@ -34,7 +34,7 @@ def _inside(xy: NDArray, visible: NDArray, size: tuple[int, int]) -> tuple[NDArr
 
 
 def joint_table(xy: NDArray, visible: NDArray, size: tuple[int, int], max_people: int = 30) -> NDArray[np.int64]:
-    """Where each person's joints are in the flattened tag maps (LitePose spec 2.3).
+    """Where each person's joints are in the flattened tag maps (as LitePose).
 
     Returns (max_people, J, 2): (k h w + y w + x, 1) for the visible joints inside the map, packed to the front of
     each row, (0, 0) for the rest. People past `max_people` are left out.

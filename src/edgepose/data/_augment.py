@@ -49,7 +49,7 @@ class Sample:
 
 
 def photograph(record: Record, size: int, rng: Generator, how: Augment) -> Sample:
-    """A random view of one photograph (LitePose spec 2.2: scale, rotation, translation about the centre)."""
+    """A random view of one photograph (scale, rotation, translation about the centre, as HigherHRNet)."""
     w, h = record.size
     side = min(w, h) * rng.uniform(*how.scale)
     centre = np.array([w / 2, h / 2]) + rng.uniform(-how.shift, how.shift, 2) * side
@@ -71,7 +71,10 @@ def mosaic(records: Sequence[Record], size: int, rng: Generator, how: Augment) -
         x, y, w, h = cells.pop(int(np.argmax([c[2] * c[3] * rng.uniform(0.5, 1) for c in cells])))
         cut = rng.uniform(0.35, 0.65)
         a = int(w * cut), int(h * cut)
-        cells += [(x, y, a[0], h), (x + a[0], y, w - a[0], h)] if w > h else [(x, y, w, a[1]), (x, y + a[1], w, h - a[1])]
+        if w > h:
+            cells += [(x, y, a[0], h), (x + a[0], y, w - a[0], h)]
+        else:
+            cells += [(x, y, w, a[1]), (x, y + a[1], w, h - a[1])]
     image = np.zeros((size, size, 3), np.uint8)
     xy, scores, sparse = [], [], []
     for x, y, w, h in cells:

@@ -28,7 +28,9 @@ def read(root: str | Path, split: str) -> list[Record]:
     return read_json(Path(root) / labels, pictures, Path(root))
 
 
-def read_json(path: Path, pictures: str, root: Path, skeleton: Skeleton = SKELETON, sparse: bool = False) -> list[Record]:
+def read_json(
+    path: Path, pictures: str, root: Path, skeleton: Skeleton = SKELETON, sparse: bool = False
+) -> list[Record]:
     """Records of a file in COCO's keypoint format; crowds and people without labelled joints are left out."""
     try:
         labels = json.loads(path.read_text())

@@ -1,7 +1,7 @@
 """Start a LitePose from a wider ImageNet network: keep its most important channels ("weight selection").
 
-LitePose's first layers are those of EfficientNet-Lite0, and its stages are the same inverted residuals, narrower, deeper
-and with larger kernels. Each stage takes the donor's blocks of the same stride, with the channels that the next
+LitePose's first layers are those of EfficientNet-Lite0, and its stages are the same inverted residuals, narrower,
+deeper and with larger kernels. Each stage takes the donor's blocks of the same stride, with the channels that the next
 expansions weigh most and the hidden channels with the largest projections; a 3x3 or 5x5 kernel goes into the middle of
 the 7x7; blocks the donor lacks start as the identity. (After Xu et al., "Initializing models with larger ones",
 ICLR 2024, which picks channels evenly.)

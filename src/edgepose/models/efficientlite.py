@@ -67,7 +67,7 @@ class MBConv(nn.Module):
 class EfficientLite(nn.Module):
     """The network of `Arch`; see the module's docstring for its inputs and outputs."""
 
-    def __init__(self, arch: Arch = Arch()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, arch: Arch = Arch()) -> None:
         super().__init__()
         self.arch = arch
         self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), _norm(32), nn.ReLU6(inplace=True))

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 
@@ -74,9 +73,7 @@ class Prediction(nn.Module):
     def __init__(self, a: int, b: int) -> None:
         super().__init__()
         depthwise = nn.Conv2d(a, a, 5, padding=2, groups=a, bias=False)
-        self.conv = nn.Sequential(
-            depthwise, nn.BatchNorm2d(a), nn.ReLU(inplace=True), nn.Conv2d(a, b, 1, bias=False)
-        )
+        self.conv = nn.Sequential(depthwise, nn.BatchNorm2d(a), nn.ReLU(inplace=True), nn.Conv2d(a, b, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
@@ -122,7 +119,7 @@ def run_fusion_head(net: nn.Module, deep: Tensor, raw: list[Tensor]) -> list[Ten
 class LitePose(nn.Module):
     """The network of `Arch`; see the module's docstring for its inputs and outputs."""
 
-    def __init__(self, arch: Arch = Arch()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, arch: Arch = Arch()) -> None:
         super().__init__()
         self.arch = arch
         stem = conv_bn(32, arch.stem, 1, act=False)

