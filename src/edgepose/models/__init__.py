@@ -31,6 +31,8 @@ def card(name: str, skeleton: Skeleton = COCO17) -> Card:
 
     Raises `ValueError` with the known names if there is no such network.
     """
+    import torch
+
     from edgepose.cost import cost
 
     file, _, variant = name.partition("-")
@@ -39,7 +41,8 @@ def card(name: str, skeleton: Skeleton = COCO17) -> Card:
     module = folder.entry(__name__, file)
     arch, size = module.ARCHS[variant]
     arch = replace(arch, joints=len(skeleton))
-    found = cost(module.build(arch), (size, size))
+    with torch.device("meta"):
+        found = cost(module.build(arch), (size, size))
     codec = BottomUp(skeleton, size)
     return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper)
 
