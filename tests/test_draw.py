@@ -88,7 +88,7 @@ def test_unsure_joints_are_faint_and_missing_ones_absent():
         out = draw(GREY, people(place, [[0.9, score]], two))
         inks.append(np.abs(out[100:140, 180:220].astype(int) - 120).sum())
     assert inks[0] > inks[1] > inks[2] > inks[3] == 0
-    assert strength(np.array([0.0, 0.01, 0.35, 1.0], np.float32)) == pytest.approx([0, 0.2, 1, 1])
+    assert strength(np.array([0.0, 0.01, 0.4, 1.0], np.float32)) == pytest.approx([0, 0.12, 1, 1])
 
 
 def test_threshold_leaves_people_out():

@@ -20,7 +20,7 @@ PEOPLE = ((240, 240, 240), (94, 214, 142), (246, 130, 200), (247, 226, 76), (186
 DARK = (16, 16, 24)
 SHIFT = 6  # OpenCV takes coordinates as integers with this many binary places
 BLEED = 0.6  # OpenCV draws antialiased polygons this many pixels too fat
-FAINT, SURE = 0.05, 0.35  # joint scores drawn at 20 % and at full strength
+FAINT, SURE = 0.05, 0.4  # joint scores drawn at 12 % and at full strength
 
 
 def draw(image: Image, poses: Poses, threshold: float = 0.0) -> Image:
@@ -39,8 +39,8 @@ def draw(image: Image, poses: Poses, threshold: float = 0.0) -> Image:
 
 
 def strength(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Opacity of joints by their scores: 0 for missing, 0.2 for unsure to 1 for sure."""
-    return np.where(scores > 0, np.clip((scores - FAINT) / (SURE - FAINT), 0, 1) * 0.8 + 0.2, 0).astype(np.float32)
+    """Opacity of joints by their scores: 0 for missing, 0.12 for unsure to 1 for sure."""
+    return np.where(scores > 0, np.clip((scores - FAINT) / (SURE - FAINT), 0, 1) * 0.88 + 0.12, 0).astype(np.float32)
 
 
 def line_width(pose: Pose) -> float:
@@ -58,7 +58,7 @@ def _person(out: Image, pose: Pose, own: tuple[int, int, int]) -> None:
     lengths = [float(np.linalg.norm(pose.xy[a] - pose.xy[b])) for a, b, _ in limbs]
     for outline in (True, False):  # all rims below all colours
         for (a, b, side), length in zip(limbs, lengths, strict=True):
-            opacity, half = float(min(alpha[a], alpha[b])), min(width / 2, max(0.6, length / 5))
+            opacity, half = float(alpha[a] * alpha[b]), min(width / 2, max(0.6, length / 5))
             if outline:
                 _capsule(out, pose.xy[a], pose.xy[b], half + rim, DARK, opacity * 0.55)
             else:
