@@ -23,7 +23,7 @@ from edgepose.codecs.tagmaps import TagMaps
 
 
 def maps(people: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Heat (17, size / 2, size / 2) and tags (T = 2, 17, size / 4, size / 4) of a crowd, a fifth of its joints unseen."""
+    """Heat (17, size / 2, size / 2) and tags (2, 17, size / 4, size / 4) of a crowd; a fifth of the joints unseen."""
     rng, quarter = np.random.default_rng(seed), size // 4
     heat = rng.normal(0, 0.01, (17, size // 2, size // 2)).astype(np.float32)
     tags = np.zeros((2, 17, quarter, quarter), np.float32)
@@ -106,7 +106,9 @@ def main(people: int = 30, size: int = 448, rounds: int = 5) -> None:
             times["edgepose"].append(1e3 * (middle - start))
             times["numpy + scipy"].append(1e3 * (end - middle))
     fast, slow = (statistics.median(t) for t in times.values())
-    print(f"{people} people, {size // 4}/{size // 2} maps at {size} pixels, 17 joints, 2 tags; {len(ours)} people found")
+    print(
+        f"{people} people, {size // 4}/{size // 2} maps at {size} pixels, 17 joints, 2 tags; {len(ours)} people found"
+    )
     for name, t in times.items():
         print(f"{name:14s} {statistics.median(t):9.1f} ms   {statistics.median(t) / fast:6.1f} x")
     print(f"ratio          {slow / fast:9.1f}")

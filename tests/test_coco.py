@@ -19,7 +19,7 @@ DOTS = {"nose": (60, 40), "left_wrist": (90, 70), "right_wrist": (30, 70), "left
 
 @pytest.fixture
 def root(tmp_path):
-    """Three photographs of 120 x 120; joints of person 1 are bright dots: left ones green, right ones red, nose blue."""
+    """Three photographs of 120 x 120; joints of person 1 are dots: left ones green, right ones red, nose blue."""
     folder = tmp_path / "coco_small"
     folder.mkdir()
     image = np.full((120, 120, 3), 40, np.uint8)

@@ -73,7 +73,7 @@ def crowd(rng, people=6, joints=17, h=72, w=88, tags=2, missing=0.3, spread=1.5,
     heat = rng.normal(0, noise, (joints, h, w)).astype(np.float32)
     tag = rng.normal(0, 0.3, (joints, h, w, tags)).astype(np.float32)
     yy, xx = np.mgrid[:h, :w]
-    for p in range(people):
+    for _ in range(people):
         own = rng.normal(0, spread * people**0.5, tags)
         cx, cy, size = rng.uniform(0, w), rng.uniform(0, h), rng.uniform(4, 20)
         for k in range(joints):

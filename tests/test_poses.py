@@ -34,7 +34,9 @@ def test_defaults_and_nobody():
     assert len(Poses.empty(COCO17)) == 0 and len(Poses.empty(COCO17).mirrored(10)) == 0
 
 
-@pytest.mark.parametrize("bad", [{"xy": XY[:, :5]}, {"scores": np.ones((3, 4))}, {"ids": [1]}, {"boxes": np.ones((2, 4))}])
+@pytest.mark.parametrize(
+    "bad", [{"xy": XY[:, :5]}, {"scores": np.ones((3, 4))}, {"ids": [1]}, {"boxes": np.ones((2, 4))}]
+)
 def test_shapes_that_disagree(bad):
     with pytest.raises(ValueError, match="shape"):
         Poses(**{"xy": XY, "scores": np.ones((3, 17)), "skeleton": COCO17} | bad)

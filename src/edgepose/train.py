@@ -9,14 +9,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
+from tyro.conf import Positional
 
-from edgepose import evaluate, folder, losses, models, weights
+from edgepose import evaluate, folder, losses, models, predictor, weights
 from edgepose.card import Card
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.data import Record
@@ -42,10 +43,10 @@ class Recipe:
     validation: tuple[tuple[str, str], ...]
     steps: int
     batch: int = 16
-    lr: float = 1e-3
-    warmup: int = 300
+    lr: float = 6e-4
+    warmup: int = 200
     empty: float = 0.3
-    decay: float = 0.3
+    decay: float = 0.45
     weight_decay: float = 0.02
     clip: float = 1.0
     resolutions: tuple[tuple[float, int], ...] = ((0.0, 256),)
@@ -187,7 +188,7 @@ def _recipes(file: str) -> dict[str, Recipe]:
 
 
 def train(
-    recipe: str,
+    recipe: Annotated[str, Positional],
     data: Path,
     out: Path,
     init: Path | None = None,
@@ -204,7 +205,7 @@ def train(
         recipe: name of a recipe, for example litepose-xs.
         data: folder with the data sets that the recipe names.
         out: run folder; keeps last.ckpt, metrics.jsonl and model/.
-        init: checkpoint of an ImageNet EfficientNet-Lite0 to start from.
+        init: weights to start from: the last.ckpt of another run, or an ImageNet EfficientNet-Lite0.
         steps: optimiser steps, instead of the recipe's.
         device: cpu, cuda or auto.
         devices: processes, one per device.
@@ -224,7 +225,9 @@ def train(
     file, _, variant = plan.model.partition("-")
     module = folder.entry("edgepose.models", file)
     net = module.build(module.ARCHS[variant][0])
-    if init is not None:
+    if init is not None and init.suffix == ".ckpt":
+        net.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["ema"])
+    elif init is not None:
         module.load_imagenet(net, str(init))
     out.mkdir(parents=True, exist_ok=True)
     averaged, hours = fit(plan, data, out, fabric, net, workers)
@@ -239,7 +242,7 @@ def export(plan: Recipe, net: nn.Module, data: Path, out: Path, command: str, ho
     notes = f"{seen:,} training samples, averaged weights (EMA {plan.ema})"
     card = replace(models.card(plan.model), data=plan.data, licence=plan.licence, command=command, notes=notes)
     weights.save(out, replace(card, hours=f"{hours:.2f}"), net)
-    scores = evaluate.evaluate(weights.load(out), records(plan.validation, data))
+    scores = evaluate.evaluate(predictor.load(out), records(plan.validation, data))
     names = ", ".join(f"{name} {split}" for name, split in plan.validation)
     found: dict[str, Any] = {k: round(v, 4) for k, v in scores.items()}
     replace(Card.read(out), scores={"on": names, **found}).write(out)

@@ -72,7 +72,7 @@ class Warp:
     @property
     def inverse(self) -> Warp:
         """The map from input pixels back to image pixels."""
-        return Warp(cv2.invertAffineTransform(self.matrix), self.size)
+        return Warp(np.asarray(cv2.invertAffineTransform(self.matrix), np.float64), self.size)
 
     @property
     def zoom(self) -> float:

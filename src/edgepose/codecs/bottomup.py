@@ -31,6 +31,8 @@ class BottomUp:
     strides: input pixels per map pixel of each output, finest last. max_people: peaks kept per joint.
     threshold: of a peak, >= 0. tag_threshold: farthest tag that joins a person. nms_kernel: peak window, odd.
     use_detection_val, ignore_too_much, adjust, refine: see `grouping.group`.
+    flip_shift: input pixels that `flip` moves people to the right, taken back. Targets are truncated to the left in the
+    picture and in its mirror image alike, so the mean of both lies half a pixel off; 0 keeps the reference's drift.
     Raises `ValueError` for values outside these.
     """
 
@@ -48,6 +50,7 @@ class BottomUp:
     ignore_too_much: bool = False
     adjust: bool = True
     refine: bool = True
+    flip_shift: float = 0.5
 
     def __post_init__(self) -> None:
         for name, good in (
@@ -126,6 +129,8 @@ class BottomUp:
         )
         if not len(people):
             return Poses.empty(self.skeleton)
+        if len(maps[main][0]) == 2:
+            people[..., 0] -= np.float32(self.flip_shift * size[0] / warp.size[0])
         found = people[..., 2:] > 0
         xy = np.where(found, warp.back(people[..., :2] * np.divide(warp.size, size)), 0)
         low, high = np.where(found, xy, np.inf).min(1), np.where(found, xy, -np.inf).max(1)

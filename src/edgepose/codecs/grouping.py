@@ -217,6 +217,3 @@ def group(
     people = adjusted(people, heat) if adjust else people
     scores = people[..., 2].mean(1)
     return (refined(people, heat, tags) if refine and len(people) else people), scores
-
-
-

@@ -36,7 +36,7 @@ def resize_axis(*sizes: int) -> Axis:
         matrix = step @ matrix
     matrix = np.concatenate([matrix, np.repeat(matrix[-1:], -len(matrix) % BLOCK, 0)])
     blocks = matrix.reshape(-1, BLOCK, sizes[0])
-    used = blocks.any(1)
+    used = (blocks != 0).any(axis=1)
     first, last = used.argmax(1), sizes[0] - used[:, ::-1].argmax(1)
     reach = int((last - first).max())
     start = np.minimum(first, sizes[0] - reach)
@@ -81,7 +81,7 @@ class TagMaps:
         planes = [np.ascontiguousarray(maps[joint]) for maps in self.maps]
         low = [cv2.erode(plane, window, anchor=(0, 0))[at] for plane in planes]
         high = [cv2.dilate(plane, window, anchor=(0, 0))[at] for plane in planes]
-        return np.stack(low), np.stack(high)
+        return np.stack(low).astype(np.float32), np.stack(high).astype(np.float32)
 
     def blocks(self, patches: NDArray, row: NDArray, col: NDArray) -> NDArray[np.float32]:
         """Full-size values (T, n, BLOCK, BLOCK) from `patches` of blocks (`row`, `col`)."""

@@ -67,4 +67,4 @@ def _read(folder: Path, member: tuple[str, int, int] | None, name: str) -> Image
     image = cv2.imdecode(np.frombuffer(coded, np.uint8), flags)
     if image is None:
         raise ValueError(f"picture {name!r} of {folder} cannot be decoded")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -24,15 +24,15 @@ class Augment:
     mosaic: share of the samples that are mosaics. cells: range of the number of photographs in a mosaic.
     """
 
-    scale: tuple[float, float] = (0.6, 1.3)
-    rotation: float = 30.0
+    scale: tuple[float, float] = (0.6, 1.25)
+    rotation: float = 15.0
     shift: float = 0.2
     flip: float = 0.5
-    colour: float = 0.3
+    colour: float = 0.25
     grey: float = 0.05
     blur: float = 0.1
-    occlusion: float = 0.3
-    mosaic: float = 0.4
+    occlusion: float = 0.15
+    mosaic: float = 0.5
     cells: tuple[int, int] = (2, 7)
 
 
@@ -78,7 +78,7 @@ def mosaic(records: Sequence[Record], size: int, rng: Generator, how: Augment) -
     image = np.zeros((size, size, 3), np.uint8)
     xy, scores, sparse = [], [], []
     for x, y, w, h in cells:
-        record = records[rng.integers(len(records))]
+        record = records[int(rng.integers(len(records)))]
         view = _view(record, _person_warp(record, (w, h), rng, how))
         image[y : y + h, x : x + w] = view.image
         xy.append(view.truth.xy + np.array([x, y], np.float32))
@@ -122,4 +122,4 @@ def distort(sample: Sample, rng: Generator, how: Augment) -> Sample:
         w, h = (int(v) for v in rng.uniform(0.05, 0.3, 2) * s)
         x, y, u, v = (int(a) for a in rng.uniform(0, 1, 4) * (s - w, s - h, s - w, s - h))
         image[y : y + h, x : x + w] = image[v : v + h, u : u + w].copy() if rng.random() < 0.5 else rng.integers(256)
-    return Sample(image, truth, sample.sparse)
+    return Sample(np.asarray(image, np.uint8), truth, sample.sparse)

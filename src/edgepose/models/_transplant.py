@@ -9,16 +9,17 @@ ICLR 2024, which picks channels evenly.)
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from edgepose.models.efficientlite import Arch, EfficientLite, MBConv, load_imagenet
-from edgepose.models.litepose import InvertedResidual, LitePose
+from edgepose.models.efficientlite import Arch, EfficientLite, load_imagenet
 
 
-def load_imagenet_slices(net: LitePose, path: str) -> None:
-    """Fill the encoder of `net` from an EfficientNet-Lite0 checkpoint (see `efficientlite.load_imagenet`)."""
-    donor = EfficientLite(Arch(stages=7))
+def load_imagenet_slices(net: Any, path: str) -> None:
+    """Fill the encoder of a LitePose `net` from an EfficientNet-Lite0 checkpoint (`efficientlite.load_imagenet`)."""
+    donor: Any = EfficientLite(Arch(stages=7))
     load_imagenet(donor, path)
     entry = donor.stages[0][0]
     pairs = [(net.first[0][0], donor.stem[0]), (net.first[0][1], donor.stem[1])]
@@ -38,12 +39,12 @@ def load_imagenet_slices(net: LitePose, path: str) -> None:
         kept = out
 
 
-def _inward(block: MBConv) -> Tensor:
+def _inward(block: Any) -> Tensor:
     """How much a block reads of each channel that comes in."""
     return block.expand[0].weight.abs().sum((0, 2, 3))
 
 
-def _use(donor: EfficientLite, stage: int) -> Tensor:
+def _use(donor: Any, stage: int) -> Tensor:
     """How much the first block of a stage reads of each channel that comes in."""
     return _inward(donor.stages[stage][0])
 
@@ -54,7 +55,7 @@ def _most(weight: Tensor, count: int) -> Tensor:
     return order[torch.arange(count) % len(order)].sort().values
 
 
-def _copy(conv: nn.Conv2d, norm: nn.BatchNorm2d, theirs: nn.Sequential, out: Tensor, into: Tensor | None) -> None:
+def _copy(conv: Any, norm: Any, theirs: Any, out: Tensor, into: Tensor | None) -> None:
     """Copy the chosen outputs and inputs of a convolution with its BatchNorm; smaller kernels go into the middle."""
     weight = theirs[0].weight.detach()[out]
     weight = weight if into is None else weight[:, into]
@@ -64,7 +65,7 @@ def _copy(conv: nn.Conv2d, norm: nn.BatchNorm2d, theirs: nn.Sequential, out: Ten
         getattr(norm, name).data.copy_(getattr(theirs[1], name).detach()[out])
 
 
-def _copy_block(block: InvertedResidual, theirs: MBConv, into: Tensor, out: Tensor) -> None:
+def _copy_block(block: Any, theirs: Any, into: Tensor, out: Tensor) -> None:
     hidden = _most(theirs.project[0].weight.abs().sum((0, 2, 3)), block.inv[0].out_channels)
     _copy(block.inv[0], block.inv[1], theirs.expand, hidden, into)
     _copy(block.depth_conv[0], block.depth_conv[1], theirs.depthwise, hidden, None)

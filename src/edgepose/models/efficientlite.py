@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from edgepose.codecs import STD
-from edgepose.models.litepose import add_fusion_head, run_fusion_head
+from edgepose.models.litepose import add_fusion_head, ramped, run_fusion_head
 
 BLOCKS = (  # per stage of EfficientNet-Lite0: expansion, channels, blocks, stride, kernel
     (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
@@ -27,12 +28,16 @@ BLOCKS = (  # per stage of EfficientNet-Lite0: expansion, channels, blocks, stri
 
 @dataclass(frozen=True)
 class Arch:
-    """Sizes: number of joints, how many of the trunk's 7 stages to keep (6 or 7), channels of the deconvolutions."""
+    """Sizes: number of joints, how many of the trunk's 7 stages to keep (6 or 7), channels of the deconvolutions.
+
+    tag_ramp: input pixels per unit of the position that tags begin as (`litepose.ramped`); 0 is off.
+    """
 
     joints: int = 17
     stages: int = 7
     deconv_channels: tuple[int, ...] = (48, 32, 24)
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
+    tag_ramp: float = 24.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "deconv_channels", tuple(self.deconv_channels))
@@ -87,7 +92,8 @@ class EfficientLite(nn.Module):
             x = stage(x)
             features.append(x)
         deep = interpolate(x, scale_factor=2.0, mode="nearest")  # stride 32 -> 16, where the head begins
-        return run_fusion_head(self, deep, [features[s] for s in (4, 2, 1, 0)])
+        outputs = run_fusion_head(self, deep, [features[s] for s in (4, 2, 1, 0)])
+        return ramped(outputs, self.arch.tag_ramp)
 
 
 def build(arch: Arch) -> EfficientLite:
@@ -106,7 +112,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
         raise ValueError(f"not an EfficientLite checkpoint: {error}") from error
 
 
-def load_imagenet(net: EfficientLite, path: str) -> None:
+def load_imagenet(net: Any, path: str) -> None:
     """Copy the trunk of an ImageNet EfficientNet-Lite0 checkpoint (`_conv_stem`, `_blocks.N._...` layout) into `net`.
 
     That network was trained on (pixel - 127) / 128; the stem is rescaled to the input of `codecs.normalise`.

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -20,7 +22,7 @@ class Arch:
 
     stem: channels at stride 2. channels, blocks, strides, kernels: per stage. expansion: of the inverted residuals.
     deconv_channels, deconv_kernels: per upsampling step (kernel 2, 3 or 4). fusion: False gives the plain deconvolution
-    head of the paper's ablation, without raw features.
+    head of the paper's ablation, without raw features. tag_ramp: see `ramped`; 0, the paper's network, adds nothing.
     """
 
     joints: int = 17
@@ -33,6 +35,7 @@ class Arch:
     deconv_channels: tuple[int, ...] = (16, 24, 24)
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
     fusion: bool = True
+    tag_ramp: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "strides", "kernels", "deconv_channels", "deconv_kernels"):
@@ -80,7 +83,7 @@ class Prediction(nn.Module):
 
 
 def add_fusion_head(
-    net: nn.Module, raw: tuple[int, ...], deep: int, widths: tuple[int, ...], kernels: tuple[int, ...], joints: int,
+    net: Any, raw: tuple[int, ...], deep: int, widths: tuple[int, ...], kernels: tuple[int, ...], joints: int,
     fusion: bool = True,
 ) -> None:  # fmt: skip
     """Give `net` the module lists of the fusion deconv head (section 3.3).
@@ -98,11 +101,12 @@ def add_fusion_head(
     outputs = (2 * joints, joints)
     net.final_refined = nn.ModuleList(map(Prediction, widths[1:], outputs))
     net.final_raw = nn.ModuleList(map(Prediction, raw[2:], outputs) if fusion else [])
-    for head in (*net.final_refined, *net.final_raw):  # heatmaps begin near zero, tags spread out
+    heads: list[Any] = [*net.final_refined, *net.final_raw]
+    for head in heads:  # heatmaps begin near zero, tags spread out
         nn.init.normal_(head.conv[3].weight[:joints], std=1e-3)
 
 
-def run_fusion_head(net: nn.Module, deep: Tensor, raw: list[Tensor]) -> list[Tensor]:
+def run_fusion_head(net: Any, deep: Tensor, raw: list[Tensor]) -> list[Tensor]:
     """The head over the deepest features and the raw features at strides 16, 8, 4, 2 -> outputs at strides 4 and 2."""
     outputs, x = [], deep
     for i, norm in enumerate(net.deconv_bnrelu):
@@ -114,6 +118,23 @@ def run_fusion_head(net: nn.Module, deep: Tensor, raw: list[Tensor]) -> list[Ten
             out = net.final_refined[i - 1](x)
             outputs.append(out + net.final_raw[i - 1](raw[i + 1]) if len(net.final_raw) else out)
     return outputs
+
+
+def ramped(outputs: list[Tensor], unit: float) -> list[Tensor]:
+    """Add the position (x + y / 2) / unit, in input pixels at stride 4, to the tags of the first output.
+
+    Tags that begin as positions tell people apart from the first step on: the network has only to learn how far a
+    joint is from the rest of its person, and the flip test adds a second projection, (y / 2 - x) / unit. (Not in the
+    paper; after the spatial embeddings of Neven et al., CVPR 2019.) `unit` 0 changes nothing.
+    """
+    if not unit:
+        return outputs
+    first, *rest = outputs
+    joints = first.shape[1] // 2
+    x = torch.arange(first.shape[3], device=first.device, dtype=first.dtype)
+    y = torch.arange(first.shape[2], device=first.device, dtype=first.dtype)
+    ramp = (x + y[:, None] / 2) * (4 / unit)
+    return [torch.cat([first[:, :joints], first[:, joints:] + ramp], 1), *rest]
 
 
 class LitePose(nn.Module):
@@ -141,7 +162,7 @@ class LitePose(nn.Module):
         features = [self.first(images)]
         for stage in self.stage:
             features.append(stage(features[-1]))
-        return run_fusion_head(self, features[-1], features[3::-1])
+        return ramped(run_fusion_head(self, features[-1], features[3::-1]), self.arch.tag_ramp)
 
 
 def build(arch: Arch) -> LitePose:
