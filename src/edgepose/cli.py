@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -212,15 +213,28 @@ def import_(
     return 0
 
 
-# ── train: `edgepose.train.train` is the command; this stands in for it in `edgepose --help`, so that torch can wait ──
+# ── eval and train: functions of other files that need extras, imported only when one of them is called ──────────────
+
+LATE = {  # command -> module, function, what it must be able to import, line for `edgepose --help`
+    "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval",), "Measure a model on a labelled data set."),
+    "train": ("edgepose.train", "train", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+}
 
 
-def train() -> int:
-    """Train a network by a recipe (needs the extra `train`; `edgepose train --help`)."""
-    from edgepose.runtimes import need
+def _late(command: str, called: bool) -> Callable[..., Any]:
+    """The function behind `command`, or, where another command was called, one that only lends its help line."""
+    module, name, needs, about = LATE[command]
+    if called:
+        from edgepose.runtimes import need
 
-    need("train", "torch", "lightning_fabric")
-    raise ValueError("see `edgepose train --help`")
+        need("train", *needs)
+        return getattr(importlib.import_module(module), name)
+
+    def stand_in() -> int:
+        raise ValueError(f"see `edgepose {command} --help`")
+
+    stand_in.__doc__ = f"{about} (needs the extra `train`; `edgepose {command} --help`)"
+    return stand_in
 
 
 # ── main ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +249,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     commands: dict[str, Callable[..., Any]] = {"predict": predict, "models": models, "info": info, "import": import_}
     try:
-        commands["train"] = _train_command() if args[:1] == ["train"] else train
+        commands |= {name: _late(name, args[:1] == [name]) for name in LATE}
         about = "2D human poses in pictures. `edgepose predict photo.jpg` is a start."
         code = tyro.extras.subcommand_cli_from_dict(
             commands, prog="edgepose", description=about, args=args or ["--help"]
@@ -253,15 +267,6 @@ def main(args: Sequence[str] | None = None) -> int:
     except ValueError as error:
         complain(error)
     return 2
-
-
-def _train_command() -> Callable[..., Any]:
-    from edgepose.runtimes import need
-
-    need("train", "torch", "lightning_fabric")
-    from edgepose.train import train
-
-    return train
 
 
 def complain(problem: object) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+from tyro.conf import FlagCreatePairsOff, arg
 
+from edgepose import folder
 from edgepose.codecs import Image
 from edgepose.data import Record
 from edgepose.poses import Poses
+from edgepose.predictor import load
+from edgepose.weights import DEFAULT
 
 NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 
@@ -69,3 +74,39 @@ def evaluate(
         results += coco_results(predict(record.read()), record.id)
         tick()
     return keypoint_ap(records, results)
+
+
+def eval_(
+    root: Path,
+    data: str = "coco",
+    split: str = "val",
+    model: Annotated[str, arg(metavar="NAME|FOLDER")] = DEFAULT,
+    runtime: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    no_flip: FlagCreatePairsOff[bool] = False,
+) -> int:
+    """Measure a model on a labelled data set and print COCO's ten keypoint figures (needs the extra `train`).
+
+    Args:
+        root: folder with the data set.
+        data: name of the data set: coco or lsp.
+        split: part of the data set.
+        model: name of a bundled model, or a model folder.
+        runtime: onnx or pytorch.
+        device: cpu or cuda.
+        threads: CPU threads of the network.
+        no_flip: do not look at the mirrored picture as well.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    predictor = load(model, runtime, device, threads, False if no_flip else None)
+    records = folder.entry("edgepose.data", data).read(root, split)
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"{data} {split}", total=len(records))
+        figures = evaluate(predictor, records, lambda: progress.advance(task))
+    people = sum(len(r.truth) for r in records)
+    print(f"{predictor.card.model} on {data} {split}: {len(records)} photographs, {people} people")
+    print("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+    return 0

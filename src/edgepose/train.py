@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.data import DataLoader
-from tyro.conf import Positional
+from tyro.conf import FlagCreatePairsOff, Positional
 
 from edgepose import evaluate, folder, losses, models, predictor, weights
 from edgepose.card import Card
@@ -197,8 +197,8 @@ def train(
     devices: int = 1,
     threads: int | None = None,
     workers: int = 1,
-    resume: bool = False,
-) -> None:
+    resume: FlagCreatePairsOff[bool] = False,
+) -> int:
     """Train a network by a recipe; the run folder ends with a model folder in `model/`.
 
     Args:
@@ -234,6 +234,7 @@ def train(
     if fabric.is_global_zero:
         command = f"edgepose train {recipe} --data DATA --out RUN --steps {plan.steps}" + " --init FILE" * bool(init)
         export(plan, averaged, data, out / "model", command, hours)
+    return 0
 
 
 def export(plan: Recipe, net: nn.Module, data: Path, out: Path, command: str, hours: float) -> None:
