@@ -34,6 +34,7 @@ class Recipe:
     steps, batch: optimiser steps and samples in each. lr: of AdamW, after `warmup` steps, held until the last `decay`
     share of the run, then linear to 0. resolutions: (share of the run at
     which it begins, input size in pixels). focus, tag_weight: see losses.bottom_up. ema: decay of the averaged weights.
+    arch: fields of the model's Arch to change.
     data, licence: what the card will say.
     """
 
@@ -43,10 +44,10 @@ class Recipe:
     validation: tuple[tuple[str, str], ...]
     steps: int
     batch: int = 16
-    lr: float = 6e-4
+    lr: float = 5e-4
     warmup: int = 200
     empty: float = 0.3
-    decay: float = 0.45
+    decay: float = 0.8
     weight_decay: float = 0.02
     clip: float = 1.0
     resolutions: tuple[tuple[float, int], ...] = ((0.0, 256),)
@@ -55,6 +56,7 @@ class Recipe:
     tag_weight: float = 1e-2
     ema: float = 0.999
     seed: int = 0
+    arch: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     licence: str = ""
 
@@ -224,7 +226,7 @@ def train(
     torch.manual_seed(plan.seed)
     file, _, variant = plan.model.partition("-")
     module = folder.entry("edgepose.models", file)
-    net = module.build(module.ARCHS[variant][0])
+    net = module.build(replace(module.ARCHS[variant][0], **plan.arch))
     if init is not None and init.suffix == ".ckpt":
         net.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["ema"])
     elif init is not None:

@@ -24,7 +24,7 @@ class Augment:
     mosaic: share of the samples that are mosaics. cells: range of the number of photographs in a mosaic.
     """
 
-    scale: tuple[float, float] = (0.6, 1.25)
+    scale: tuple[float, float] = (0.45, 1.2)
     rotation: float = 15.0
     shift: float = 0.2
     flip: float = 0.5
@@ -32,7 +32,7 @@ class Augment:
     grey: float = 0.05
     blur: float = 0.1
     occlusion: float = 0.15
-    mosaic: float = 0.5
+    mosaic: float = 0.4
     cells: tuple[int, int] = (2, 7)
 
 

@@ -6,4 +6,4 @@ edgepose train efficientlite-0 --data DATA --out RUN --init FILE.pth
 
 from edgepose.recipes._small import SMALL
 
-RECIPES = {"0": SMALL("efficientlite-0", steps=6000, resolutions=((0.0, 192), (0.55, 256)))}
+RECIPES = {"0": SMALL("efficientlite-0", steps=4400, resolutions=((0.0, 192), (0.78, 256)))}

@@ -6,4 +6,4 @@ edgepose train litepose-xs --data DATA --out RUN --init FILE.pth
 
 from edgepose.recipes._small import SMALL
 
-RECIPES = {"xs": SMALL("litepose-xs", steps=4000, lr=2e-3, resolutions=((0.0, 192), (0.7, 256)))}
+RECIPES = {"xs": SMALL("litepose-xs", steps=2700, lr=1e-3, resolutions=((0.0, 192),), arch={"tag_ramp": 24.0})}
