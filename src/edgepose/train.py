@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -239,11 +239,12 @@ def train(
     return 0
 
 
-def export(plan: Recipe, net: nn.Module, data: Path, out: Path, command: str, hours: float) -> None:
+def export(plan: Recipe, net: Any, data: Path, out: Path, command: str, hours: float) -> None:
     """Save `net` for every engine in `out`, with a card that says how it was made and what it scores on validation."""
     seen = plan.steps * plan.batch
     notes = f"{seen:,} training samples, averaged weights (EMA {plan.ema})"
-    card = replace(models.card(plan.model), data=plan.data, licence=plan.licence, command=command, notes=notes)
+    card = replace(models.card(plan.model), arch=asdict(net.arch), data=plan.data, licence=plan.licence)
+    card = replace(card, command=command, notes=notes)
     weights.save(out, replace(card, hours=f"{hours:.2f}"), net)
     scores = evaluate.evaluate(predictor.load(out), records(plan.validation, data))
     names = ", ".join(f"{name} {split}" for name, split in plan.validation)
