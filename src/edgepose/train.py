@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pickle
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -135,7 +136,11 @@ def fit(
             terms = losses.bottom_up(maps, batch, recipe.focus, recipe.tag_weight)
             optimiser.zero_grad()
             fabric.backward(terms["loss"])
-            fabric.clip_gradients(model, optimiser, max_norm=recipe.clip)
+            try:
+                fabric.clip_gradients(model, optimiser, max_norm=recipe.clip)
+            except RuntimeError as error:
+                kept = f"the last good weights are in {out}/last.ckpt" if step >= every else "nothing was saved yet"
+                raise ValueError(f"loss or gradient is not finite at step {step}; lower lr; {kept}") from error
             optimiser.step()
             step += 1
             average(ema, net, min(recipe.ema, (1 + step) / (10 + step)))
@@ -143,8 +148,6 @@ def fit(
             progress.advance(task)
             if step % 50 == 0:
                 row = {k: round(float(v) / 50, 6) for k, v in sums.items()}
-                if not row["loss"] < float("inf"):
-                    raise ValueError(f"the loss is {row['loss']} at step {step}; last good weights: {out}/last.ckpt")
                 seconds = spent + time.monotonic() - begin
                 log = {"step": step, "seconds": round(seconds, 1), "lr": rate(recipe, step - 1), **row}
                 progress.update(task, description=f"{recipe.model} loss {row['loss']:.4f}")
@@ -207,7 +210,7 @@ def train(
         recipe: name of a recipe, for example litepose-xs.
         data: folder with the data sets that the recipe names.
         out: run folder; keeps last.ckpt, metrics.jsonl and model/.
-        init: weights to start from: the last.ckpt of another run, or an ImageNet EfficientNet-Lite0.
+        init: weights to start from: model.safetensors of a model folder, last.ckpt of a run, or an ImageNet .pth.
         steps: optimiser steps, instead of the recipe's.
         device: cpu, cuda or auto.
         devices: processes, one per device.
@@ -227,16 +230,31 @@ def train(
     file, _, variant = plan.model.partition("-")
     module = folder.entry("edgepose.models", file)
     net = module.build(replace(module.ARCHS[variant][0], **plan.arch))
-    if init is not None and init.suffix == ".ckpt":
-        net.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["ema"])
-    elif init is not None:
-        module.load_imagenet(net, str(init))
+    if init is not None:
+        start(net, module, init)
     out.mkdir(parents=True, exist_ok=True)
     averaged, hours = fit(plan, data, out, fabric, net, workers)
     if fabric.is_global_zero:
         command = f"edgepose train {recipe} --data DATA --out RUN --steps {plan.steps}" + " --init FILE" * bool(init)
         export(plan, averaged, data, out / "model", command, hours)
     return 0
+
+
+def start(net: Any, module: Any, init: Path) -> None:
+    """Fill `net` from model.safetensors, last.ckpt or an ImageNet checkpoint of its trunk; `ValueError` if unfit."""
+    if not init.is_file():
+        raise ValueError(f"no such file: {init}")
+    try:
+        if init.suffix == ".ckpt":
+            net.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["ema"])
+        elif init.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            net.load_state_dict(load_file(init))
+        else:
+            module.load_imagenet(net, str(init))
+    except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{init} does not fit this network: {str(error).splitlines()[0]}") from error
 
 
 def export(plan: Recipe, net: Any, data: Path, out: Path, command: str, hours: float) -> None:
