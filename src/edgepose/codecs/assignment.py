@@ -27,6 +27,8 @@ def assign(cost: NDArray) -> list[int]:
 
 def _bits(mask: NDArray) -> list[int]:
     """Each row of a boolean matrix as an integer, column c in bit c."""
+    if mask.shape[1] < 63:
+        return (mask @ (1 << np.arange(mask.shape[1]))).tolist()
     return [int.from_bytes(row.tobytes(), "little") for row in np.packbits(mask, axis=1, bitorder="little")]
 
 

@@ -19,6 +19,9 @@ from edgepose.codecs.assignment import assign
 from edgepose.codecs.tagmaps import BLOCK, TagMaps
 
 ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)  # COCO: face, shoulders, hips, elbows, wrists, legs
+GROUP = 4  # side of a group of blocks, in blocks
+CHUNK = 4096  # blocks computed at once
+NOWHERE = np.iinfo(np.int64).max  # a cell not found yet
 FAR = 1e10  # cost of the columns that let surplus peaks stay unmatched
 
 
@@ -97,13 +100,16 @@ def match(
                 if col < open_people and distance[row, col] < tag_threshold:
                     owner[row] = col
         records = np.stack([peak.x, peak.y, peak.value], 1)
-        for row, key in enumerate(peak.tags[:, 0].tolist()):
-            person = owner[row]
-            if person < 0:
-                person = known.setdefault(key, len(known))
+        fresh, known_before = [row for row in range(n) if owner[row] < 0], len(known)
+        for row in fresh:
+            owner[row] = known.setdefault(float(peak.tags[row, 0]), len(known))
+        apart = len(known) - known_before == len(fresh)  # all are different people, so all at once
+        for rows in [slice(None)] if apart else range(n):
+            person = owner[rows]
+            if not apart and rows in fresh:
                 tag_sum[person] = tag_count[person] = 0
-            people[person, joint] = records[row]
-            tag_sum[person] += peak.tags[row]
+            people[person, joint] = records[rows]
+            tag_sum[person] += peak.tags[rows]
             tag_count[person] += 1
     return people[: len(known)]
 
@@ -127,69 +133,122 @@ def refined(people: NDArray[np.float32], heat: NDArray[np.float32], tags: TagMap
     A missing joint goes where heat - round(distance to the person's mean tag) is highest (first in raster order), with
     the half and quarter pixel of `adjusted`; it stays missing where the heat there is not positive.
     """
-    out = people.copy()
     seen = people[..., 2] > 0
+    if seen.all():
+        return people.copy()
     person, joint = np.nonzero(seen)
     x, y = people[person, joint, :2].astype(np.int64).T
     found = np.zeros((*seen.shape, len(tags.maps)), np.float32)
     found[person, joint] = tags.at(joint, y, x)
     mean = found.sum(1) / seen.sum(1, keepdims=True, dtype=np.float32)
+    person, joint = np.nonzero(~seen)
+    y, x = np.divmod(best_cells(heat, tags, joint, mean[person]), heat.shape[2])
+    value = heat[joint, y, x]
     sought = np.zeros_like(people)
-    for joint in np.flatnonzero(~seen.all(0)):
-        rows = np.flatnonzero(~seen[:, joint])
-        cell = best_cells(heat[joint], tags, int(joint), mean[rows])
-        y, x = np.divmod(cell, heat.shape[2])
-        value = heat[joint, y, x]
-        sought[rows, joint] = np.stack([x, y, np.where(value > 0, value, 0)], 1)
-    return np.where(sought[..., 2:] > 0, adjusted(sought, heat), out)
+    sought[person, joint] = np.stack([x, y, np.where(value > 0, value, 0)], 1)
+    return np.where(sought[..., 2:] > 0, adjusted(sought, heat), people)
 
 
-def best_cells(heat: NDArray[np.float32], tags: TagMaps, joint: int, means: NDArray[np.float32]) -> NDArray[np.int64]:
-    """First flat index of the maximum of heat - round(|tag - mean|) over all pixels of one joint, for each mean (m, T).
+def best_cells(
+    heat: NDArray[np.float32], tags: TagMaps, joint: NDArray[np.int64], means: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """First flat index of the maximum of heat - round(|tag - mean|) over the map of `joint` (n,), for `means` (n, T).
 
-    Exact branch and bound over blocks: the highest heat of a block and the range of the tags it is interpolated from
-    bound what it can hold, so few blocks are ever computed.
+    heat: (J, H, W). Exact branch and bound over blocks and groups of blocks: their highest heat and the range of the
+    tags they are interpolated from bound what they can hold, so few pixels are ever computed. 0 where all are broken.
     """
-    h, w = heat.shape
-    if h % BLOCK or w % BLOCK:
-        heat = np.pad(heat, ((0, -h % BLOCK), (0, -w % BLOCK)), constant_values=-np.inf)
-    grid = heat.reshape(heat.shape[0] // BLOCK, BLOCK, heat.shape[1] // BLOCK, BLOCK)
-    low, high = (r.reshape(len(r), 1, -1) for r in tags.ranges(joint))
-    mean = means.T[:, :, None]  # (T, m, 1)
-    gap = np.maximum(np.maximum(low - mean, mean - high), 0)
-    slack = 1e-5 * (np.abs(mean) + np.maximum(np.abs(low), np.abs(high))).max(0)  # interpolation rounds
-    bound = grid.max(1).max(2).ravel() - np.rint(np.maximum(np.sqrt((gap * gap).sum(0)) - slack, 0))
-    best = np.full(len(means), -np.inf, np.float32)
-    cells = np.full(len(means), np.iinfo(np.int64).max)
-    for step in range(4):
-        person, block = np.nonzero(bound >= best[:, None]) if step else (np.arange(len(means)), bound.argmax(1))
-        if step < 3 and len(person) > 8 * len(means):  # too many left: first the most promising one of each person
-            person = np.unique(person)
-            block = bound[person].argmax(1)
-        for i in range(0, len(person), 4096):
-            p, (row, col) = person[i : i + 4096], np.divmod(block[i : i + 4096], grid.shape[2])
-            score = _scores(grid, tags, joint, means, p, row, col)
-            at = score.argmax(1)
-            value = score[np.arange(len(p)), at]
-            cell = (row * BLOCK + at // BLOCK) * w + col * BLOCK + at % BLOCK
-            order = np.lexsort((-cell, value, p))
-            order = order[np.append(p[order][1:] != p[order][:-1], True)]  # the last of each person is its best
-            p, value, cell = p[order], value[order], cell[order]
-            better = (value > best[p]) | ((value == best[p]) & (cell < cells[p]))
-            best[p[better]], cells[p[better]] = value[better], cell[better]
-        bound[person, block] = -np.inf
-    return cells
+    width = heat.shape[2]
+    if heat.shape[1] % BLOCK or width % BLOCK:
+        pad = ((0, 0), (0, -heat.shape[1] % BLOCK), (0, -width % BLOCK))
+        heat = np.pad(heat, pad, constant_values=-np.inf)
+    used, at = np.unique(joint, return_inverse=True)
+    top, (low, high), across = _block_maxima(heat, used), tags.ranges(used), -(-heat.shape[2] // BLOCK // GROUP)
+    slack = 1e-5 * np.maximum(np.abs(low), np.abs(high))  # interpolation rounds
+    top, low, high = _grouped(top, -np.inf), _grouped(low - slack, 0), _grouped(high + slack, 0)
+    wide = np.fmax.reduce(top, 2)[at], np.fmin.reduce(low, 3)[:, at], np.fmax.reduce(high, 3)[:, at]
+    most, least = _limits(*wide, means)
+    first = most.argmax(1)
+    _, inner = _limits(top[at, first], low[:, at, first], high[:, at, first], means)
+    best = np.fmax(np.fmax(np.fmax.reduce(least, 1), np.fmax.reduce(inner, 1)), np.finfo(np.float32).min)
+    cells = np.full(len(joint), NOWHERE)
+    pairs, groups = np.nonzero(most >= best[:, None])
+    for i in range(0, len(pairs), CHUNK):
+        pair, group = pairs[i : i + CHUNK], groups[i : i + CHUNK]
+        plane = at[pair]
+        most, least = _limits(top[plane, group], low[:, plane, group], high[:, plane, group], means[pair])
+        _raise(best, cells, pair, np.fmax.reduce(least, 1))
+        k, inside = np.nonzero(most >= best[pair, None])
+        pair, most, hope = pair[k], most[k, inside], most[k, inside] + least[k, inside]
+        row, col = group[k] // across * GROUP + inside // GROUP, group[k] % across * GROUP + inside % GROUP
+        for final in (False, False, True):  # the most promising blocks of each first
+            may = (most > best[pair]) | (most == best[pair]) & ((row * width + col) * BLOCK < cells[pair])
+            pair, row, col, most, hope = pair[may], row[may], col[may], most[may], hope[may]
+            lead = np.full(len(joint), -np.inf, np.float32)
+            np.maximum.at(lead, pair, hope)
+            now = (hope == lead[pair]) | final
+            _look(heat, tags, joint, means, pair[now], row[now], col[now], best, cells, width)
+            pair, row, col, most, hope = pair[~now], row[~now], col[~now], most[~now], hope[~now]
+    return np.where(cells < NOWHERE, cells, 0)
 
 
-def _scores(grid, tags: TagMaps, joint: int, means, person, row, col) -> NDArray[np.float32]:
-    """heat - round(|tag - mean|) in block (`row`, `col`) for the mean of `person`, each (n,): (n, BLOCK * BLOCK)."""
-    used, where = np.unique(row * grid.shape[2] + col, return_inverse=True)
-    r, c = np.divmod(used, grid.shape[2])
-    apart = tags.blocks(tags.patches(joint, r, c), r, c)[:, where] - means[person].T[:, :, None, None]
-    apart *= apart
-    far = apart.sum(0)
-    np.rint(np.sqrt(far, out=far), out=far)
-    return np.subtract(grid[row, :, col], far, out=far).reshape(len(row), -1)
+def _look(heat, tags: TagMaps, joint, means, pair, row, col, best, cells, width: int) -> None:
+    """Compute the pixels of block (`row`, `col`) for each `pair`, each (n,), and update `best` and `cells` in place."""
+    grid = heat.reshape(len(heat), heat.shape[1] // BLOCK, BLOCK, heat.shape[2] // BLOCK, BLOCK)
+    for i in range(0, len(pair), CHUNK):
+        p, r, c = pair[i : i + CHUNK], row[i : i + CHUNK], col[i : i + CHUNK]
+        plane = joint[p]
+        apart = tags.blocks(tags.patches(plane, r, c), r, c) - means[p].T[:, :, None, None]
+        apart *= apart
+        far = apart.sum(0)
+        np.rint(np.sqrt(far, out=far), out=far)
+        score = np.subtract(grid[plane, r, :, c], far, out=far).reshape(len(p), -1)
+        inside = score.argmax(1)
+        value = score[np.arange(len(p)), inside]
+        cell = (r * BLOCK + inside // BLOCK) * width + c * BLOCK + inside % BLOCK
+        _raise(best, cells, p, value)
+        hit = value == best[p]
+        np.minimum.at(cells, p[hit], cell[hit])
+
+
+def _raise(best, cells, pair, value) -> None:
+    """Raise `best` of each `pair` (n,) to `value` (n,), in place; cells that held less are nowhere again."""
+    before = best.copy()
+    np.fmax.at(best, pair, value)
+    cells[best > before] = NOWHERE
+
+
+def _block_maxima(heat: NDArray[np.float32], joints: NDArray) -> NDArray[np.float32]:
+    """Highest value of each block of the planes `joints` (n,) of heat (J, H, W): (n, H / BLOCK, W / BLOCK)."""
+    heat = heat if len(joints) == len(heat) else heat[joints]
+    rows = heat.reshape(len(heat), -1, BLOCK, heat.shape[2])
+    top = rows[:, :, 0].copy()  # rows first: contiguous
+    for k in range(1, BLOCK):
+        np.maximum(top, rows[:, :, k], out=top)
+    wide = cv2.dilate(top.reshape(-1, top.shape[2]), np.ones((1, BLOCK), np.uint8), anchor=(0, 0))
+    return np.asarray(wide, np.float32).reshape(top.shape)[..., ::BLOCK]
+
+
+def _grouped(blocks: NDArray, fill: float) -> NDArray:
+    """Values of blocks (..., h, w) as (..., groups, GROUP * GROUP), `fill` past the edge."""
+    *lead, h, w = blocks.shape
+    if h % GROUP or w % GROUP:
+        pad = [(0, 0)] * len(lead) + [(0, -h % GROUP), (0, -w % GROUP)]
+        blocks = np.pad(blocks, pad, constant_values=fill)
+        h, w = blocks.shape[-2:]
+    split = blocks.reshape(*lead, h // GROUP, GROUP, w // GROUP, GROUP)
+    return split.swapaxes(-3, -2).reshape(*lead, -1, GROUP * GROUP)
+
+
+def _limits(top, low, high, means) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Bounds (n, k) above and below of the maximum of heat - round(|tag - mean|).
+
+    top: (n, k) highest heat. low, high: (T, n, k) range of the tags. means: (n, T).
+    """
+    mean = means.T[:, :, None]
+    slack = 1e-5 * np.abs(mean)
+    after, before = low - (mean + slack), (mean - slack) - high  # of the range after the mean, of the mean after it
+    near, far = np.maximum(np.maximum(after, before), 0), np.minimum(after, before)
+    return top - np.rint(np.sqrt((near * near).sum(0))), top - np.rint(np.sqrt((far * far).sum(0)))
 
 
 def group(

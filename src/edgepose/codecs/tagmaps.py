@@ -74,20 +74,20 @@ class TagMaps:
         x = self.cols.start[col] + np.arange(self.cols.weights.shape[2])[:, None]
         return self.maps[:, joint, y[:, None], x]
 
-    def ranges(self, joint: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Lowest and highest stored value (T, blocks down, blocks across) that each block is interpolated from."""
+    def ranges(self, joints: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Lowest and highest stored value (T, n, blocks down, blocks across) that each block of `joints` is made of."""
         window = np.ones((self.rows.weights.shape[2], self.cols.weights.shape[2]), np.uint8)
-        at = np.ix_(self.rows.start, self.cols.start)
-        planes = [np.ascontiguousarray(maps[joint]) for maps in self.maps]
-        low = [cv2.erode(plane, window, anchor=(0, 0))[at] for plane in planes]
-        high = [cv2.dilate(plane, window, anchor=(0, 0))[at] for plane in planes]
-        return np.stack(low).astype(np.float32), np.stack(high).astype(np.float32)
+        maps = self.maps[:, joints]
+        tall = maps.reshape(-1, maps.shape[3])  # windows read start inside a map and end there
+        low, high = cv2.erode(tall, window, anchor=(0, 0)), cv2.dilate(tall, window, anchor=(0, 0))
+        at = (slice(None), slice(None), self.rows.start[:, None], self.cols.start)
+        return np.asarray(low, np.float32).reshape(maps.shape)[at], np.asarray(high, np.float32).reshape(maps.shape)[at]
 
     def blocks(self, patches: NDArray, row: NDArray, col: NDArray) -> NDArray[np.float32]:
         """Full-size values (T, n, BLOCK, BLOCK) from `patches` of blocks (`row`, `col`)."""
         return self.rows.weights[row] @ patches.transpose(0, 3, 1, 2) @ self.cols.weights[col].transpose(0, 2, 1)
 
-    def at(self, joint: NDArray, y: NDArray, x: NDArray) -> NDArray[np.float32]:
+    def at(self, joint: int | NDArray, y: NDArray, x: NDArray) -> NDArray[np.float32]:
         """Tags (n, T) of `joint` at full-size pixels (`x`, `y`), each (n,)."""
         row, col = y // BLOCK, x // BLOCK
         wy, wx = self.rows.weights[row, y % BLOCK], self.cols.weights[col, x % BLOCK]
