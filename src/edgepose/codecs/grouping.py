@@ -180,7 +180,7 @@ def best_cells(
         k, inside = np.nonzero(most >= best[pair, None])
         pair, most, hope = pair[k], most[k, inside], most[k, inside] + least[k, inside]
         row, col = group[k] // across * GROUP + inside // GROUP, group[k] % across * GROUP + inside % GROUP
-        for final in (False, False, True):  # the most promising blocks of each first
+        for final in (False, False, False, False, True):  # the most promising block of each first
             may = (most > best[pair]) | (most == best[pair]) & ((row * width + col) * BLOCK < cells[pair])
             pair, row, col, most, hope = pair[may], row[may], col[may], most[may], hope[may]
             lead = np.full(len(joint), -np.inf, np.float32)
