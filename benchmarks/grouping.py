@@ -89,7 +89,7 @@ def plain(heat: np.ndarray, tags: np.ndarray) -> np.ndarray:
 
 
 def main(people: int = 30, size: int = 448, rounds: int = 5, cpu: bool = False) -> None:
-    """Print the median milliseconds (`cpu`: of processor time) of both, from network maps to people, with refinement."""
+    """Print the median milliseconds (`cpu`: of processor time) of both, from network maps to people, refined."""
     cv2.setNumThreads(1)
     clock = time.process_time if cpu else time.perf_counter
     times: dict[str, list[float]] = {"edgepose": [], "numpy + scipy": []}
