@@ -21,6 +21,7 @@ from edgepose.codecs.tagmaps import BLOCK, TagMaps
 ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)  # COCO: face, shoulders, hips, elbows, wrists, legs
 GROUP = 4  # side of a group of blocks, in blocks
 CHUNK = 4096  # blocks computed at once
+FEW = 512  # blocks that are computed sooner than sorted out
 NOWHERE = np.iinfo(np.int64).max  # a cell not found yet
 FAR = 1e10  # cost of the columns that let surplus peaks stay unmatched
 
@@ -183,9 +184,11 @@ def best_cells(
         for final in (False, False, False, False, True):  # the most promising block of each first
             may = (most > best[pair]) | (most == best[pair]) & ((row * width + col) * BLOCK < cells[pair])
             pair, row, col, most, hope = pair[may], row[may], col[may], most[may], hope[may]
+            if not len(pair):
+                break
             lead = np.full(len(joint), -np.inf, np.float32)
             np.maximum.at(lead, pair, hope)
-            now = (hope == lead[pair]) | final
+            now = (hope == lead[pair]) | final | (len(pair) < FEW)
             _look(heat, tags, joint, means, pair[now], row[now], col[now], best, cells, width)
             pair, row, col, most, hope = pair[~now], row[~now], col[~now], most[~now], hope[~now]
     return np.where(cells < NOWHERE, cells, 0)
