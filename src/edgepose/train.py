@@ -54,7 +54,7 @@ class Recipe:
     resolutions: tuple[tuple[float, int], ...] = ((0.0, 256),)
     augment: Augment = field(default_factory=Augment)
     focus: float = 6.0
-    tag_weight: float = 1e-2
+    tag_weight: float = 1e-1
     ema: float = 0.999
     seed: int = 0
     arch: dict[str, Any] = field(default_factory=dict)

@@ -37,7 +37,7 @@ class Arch:
     stages: int = 7
     deconv_channels: tuple[int, ...] = (48, 32, 24)
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
-    tag_ramp: float = 24.0
+    tag_ramp: float = 48.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "deconv_channels", tuple(self.deconv_channels))

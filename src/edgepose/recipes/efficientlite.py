@@ -6,4 +6,4 @@ edgepose train efficientlite-0 --data DATA --out RUN --init FILE.pth
 
 from edgepose.recipes._small import SMALL
 
-RECIPES = {"0": SMALL("efficientlite-0", steps=4400, resolutions=((0.0, 192), (0.78, 256)))}
+RECIPES = {"0": SMALL("efficientlite-0", steps=2450, lr=4e-4, decay=1.0, resolutions=((0.0, 192), (0.65, 256)))}
