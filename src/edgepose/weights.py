@@ -12,7 +12,7 @@ from edgepose.folder import entry, unknown
 from edgepose.models import zoo
 
 BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT = "litepose-xs"
+DEFAULT = "efficientlite-0"
 
 
 def bundled() -> list[str]:
