@@ -127,17 +127,18 @@ def models() -> int:
     from edgepose.card import Card
     from edgepose.models import zoo
 
-    rows = []
+    rows, here = [], set()
     for name in bundled():
         card = Card.read(BUNDLED / name)
         size: Any = card.codec
+        here.add((name, card.codec.skeleton.name))
         rows.append(
             {"name": name + (" (default)" if name == DEFAULT else ""), "skeleton": card.codec.skeleton.name}
             | {"input": size.input_size, "params": card.params, "gmacs": card.gmacs, "gmacs_paper": card.gmacs_paper}
             | {"scores": card.scores, "licence": card.licence, "bundled": True}
         )
     table = _table("model", "joints", "input", "params", "GMACs", "GMACs, paper", "scores", "licence", "weights")
-    for row in [*rows, *zoo()]:
+    for row in [*rows, *(known for known in zoo() if (known["name"], known["skeleton"]) not in here)]:
         size = row["input"] if isinstance(row["input"], (list, tuple)) else [row["input"]] * 2
         scores = "\n".join(f"{name} {value:.3g}" for name, value in row["scores"].items() if isinstance(value, float))
         params = "" if row["params"] is None else f"{row['params'] / 1e6:.2f} M"
