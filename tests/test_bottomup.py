@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepose.codecs.bottomup import LONGEST, BottomUp, resized
+from edgepose.codecs.bottomup import LONGEST, BottomUp, mean_resized
 from edgepose.codecs.tagmaps import TagMaps
 from edgepose.poses import Poses
 from edgepose.skeleton import COCO17
@@ -170,7 +170,7 @@ def test_resizing_equals_torch(shape):
     step = torch.nn.functional.interpolate
     half = step(torch.tensor(maps)[None], (2 * h, 2 * w), mode="bilinear", align_corners=False)
     full = step(half, (4 * h, 4 * w), mode="bilinear", align_corners=False)[0].numpy()
-    np.testing.assert_allclose(resized(maps, (2 * w, 2 * h)), half[0].numpy(), atol=2e-6)
+    np.testing.assert_allclose(mean_resized([maps], (2 * w, 2 * h)), half[0].numpy(), atol=2e-6)
     tags = TagMaps.resized(maps[None], [(2 * w, 2 * h), (4 * w, 4 * h)])
     y, x = (a.ravel() for a in np.mgrid[: 4 * h, : 4 * w])
     for joint in range(len(maps)):

@@ -109,10 +109,7 @@ class BottomUp:
         main = self.scales.index(1.0) if len(self.scales) > 1 else 0
         warp, scale = warps[main][0], self.scales[main]
         size = (int(warp.size[0] / scale), int(warp.size[1] / scale))
-        heat, *more = (resized(self._fused(outputs), size) for outputs in maps)
-        for other in more:
-            heat += other
-        heat = heat / np.float32(len(maps)) if more else heat
+        heat = mean_resized([self._fused(outputs) for outputs in maps], size)
         finest = (maps[main][-1].shape[3], maps[main][-1].shape[2])
         tags = TagMaps.resized(self._both(maps[main][0], slice(len(self.skeleton), None)), [finest, size])
         people, scores = group(
@@ -149,13 +146,10 @@ class BottomUp:
 
     def _fused(self, outputs: Maps) -> NDArray[np.float32]:
         """Heatmaps (J, h, w) of one scale: the mean over outputs and pictures, at the size of the finest output."""
-        size = (outputs[-1].shape[3], outputs[-1].shape[2])
-        total = np.zeros((len(self.skeleton), *outputs[-1].shape[2:]), np.float32)
-        for output in outputs:
-            heat = self._both(output, slice(len(self.skeleton)))
-            total += resized(heat[0] if len(heat) == 1 else heat[0] + heat[1], size)
-        total *= np.float32(1 / (len(outputs) * len(outputs[0])))
-        return total
+        heats = [self._both(output, slice(len(self.skeleton))) for output in outputs]
+        heats = [heat[0] if len(heat) == 1 else heat[0] + heat[1] for heat in heats]
+        fused = mean_resized(heats, (outputs[-1].shape[3], outputs[-1].shape[2]))
+        return fused / np.float32(2) if len(outputs[0]) == 2 else fused
 
     def targets(self, truth: Poses, size: tuple[int, int]) -> Targets:
         """Targets of `truth`, people in input pixels, for an input of `size` (w, h).
@@ -173,11 +167,18 @@ class BottomUp:
         return out
 
 
-def resized(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Maps (J, h, w) at `size` (w, h), bilinear with pixel areas aligned and edges clamped."""
-    if maps.shape[:0:-1] == size:
-        return maps
-    out = np.empty((len(maps), size[1], size[0]), np.float32)
-    for plane, target in zip(maps, out, strict=True):
-        cv2.resize(plane, size, dst=target, interpolation=cv2.INTER_LINEAR)
+def mean_resized(stacks: Sequence[NDArray[np.float32]], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Mean (J, h, w) of stacks of maps, each resized to `size` (w, h): bilinear, pixel areas aligned, edges clamped.
+
+    Plane by plane, so that what is not yet the answer stays in the cache: fresh memory costs more than the sums.
+    """
+    out = np.empty((len(stacks[0]), size[1], size[0]), np.float32)
+    other = np.empty(out.shape[1:], np.float32)
+    for k, plane in enumerate(out):
+        cv2.resize(stacks[0][k], size, dst=plane, interpolation=cv2.INTER_LINEAR)
+        for stack in stacks[1:]:
+            same = stack.shape[1:] == plane.shape
+            plane += stack[k] if same else cv2.resize(stack[k], size, dst=other, interpolation=cv2.INTER_LINEAR)
+        if len(stacks) > 1:
+            plane /= np.float32(len(stacks))
     return out
