@@ -222,11 +222,9 @@ def _raise(best, cells, pair, value) -> None:
 
 def _block_maxima(heat: NDArray[np.float32], joints: NDArray) -> NDArray[np.float32]:
     """Highest value of each block of the planes `joints` (n,) of heat (J, H, W): (n, H / BLOCK, W / BLOCK)."""
-    heat = heat if len(joints) == len(heat) else heat[joints]
-    rows = heat.reshape(len(heat), -1, BLOCK, heat.shape[2])
-    top = rows[:, :, 0].copy()  # rows first: contiguous
-    for k in range(1, BLOCK):
-        np.maximum(top, rows[:, :, k], out=top)
+    top = np.empty((len(joints), heat.shape[1] // BLOCK, heat.shape[2]), np.float32)
+    for plane, joint in zip(top, joints, strict=True):  # plane by plane stays in the cache; rows first: contiguous
+        np.maximum.reduce(heat[joint].reshape(-1, BLOCK, heat.shape[2]), 1, out=plane)
     wide = cv2.dilate(top.reshape(-1, top.shape[2]), np.ones((1, BLOCK), np.uint8), anchor=(0, 0))
     return np.asarray(wide, np.float32).reshape(top.shape)[..., ::BLOCK]
 
