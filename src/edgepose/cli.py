@@ -140,13 +140,20 @@ def models() -> int:
     table = _table("model", "joints", "input", "params", "GMACs", "GMACs, paper", "scores", "licence", "weights")
     for row in [*rows, *(known for known in zoo() if (known["name"], known["skeleton"]) not in here)]:
         size = row["input"] if isinstance(row["input"], (list, tuple)) else [row["input"]] * 2
-        scores = "\n".join(f"{name} {value:.3g}" for name, value in row["scores"].items() if isinstance(value, float))
+        figures = [f"{name} {value:.3g}" for name, value in row["scores"].items() if isinstance(value, float)]
         params = "" if row["params"] is None else f"{row['params'] / 1e6:.2f} M"
         costs = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("gmacs", "gmacs_paper")]
         weights = "bundled" if row.get("bundled") else "none"
-        table.add_row(
-            row["name"], row["skeleton"], f"{size[0]}x{size[1]}", params, *costs, scores, row["licence"], weights
-        )
+        facts = [
+            row["skeleton"],
+            f"{size[0]}x{size[1]}",
+            params,
+            *costs,
+            "\n".join(figures[:2]),
+            row["licence"],
+            weights,
+        ]
+        table.add_row(row["name"], *facts)
     _console().print(table)
     print("input: height x width in pixels; for whole pictures the shorter side, the longer follows the picture")
     print("GMACs: 1e9 multiply-adds at that input; paper: in the LitePose paper's counting, which gives more")
