@@ -140,20 +140,11 @@ def models() -> int:
     table = _table("model", "joints", "input", "params", "GMACs", "GMACs, paper", "scores", "licence", "weights")
     for row in [*rows, *(known for known in zoo() if (known["name"], known["skeleton"]) not in here)]:
         size = row["input"] if isinstance(row["input"], (list, tuple)) else [row["input"]] * 2
-        figures = [f"{name} {value:.3g}" for name, value in row["scores"].items() if isinstance(value, float)]
+        figures = [f"{name} {value:.3g}" for name, value in row["scores"].items() if isinstance(value, float)][:2]
         params = "" if row["params"] is None else f"{row['params'] / 1e6:.2f} M"
         costs = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("gmacs", "gmacs_paper")]
-        weights = "bundled" if row.get("bundled") else "none"
-        facts = [
-            row["skeleton"],
-            f"{size[0]}x{size[1]}",
-            params,
-            *costs,
-            "\n".join(figures[:2]),
-            row["licence"],
-            weights,
-        ]
-        table.add_row(row["name"], *facts)
+        facts = [row["skeleton"], f"{size[0]}x{size[1]}", params, *costs, "\n".join(figures), row["licence"]]
+        table.add_row(row["name"], *facts, "bundled" if row.get("bundled") else "none")
     _console().print(table)
     print("input: height x width in pixels; for whole pictures the shorter side, the longer follows the picture")
     print("GMACs: 1e9 multiply-adds at that input; paper: in the LitePose paper's counting, which gives more")
