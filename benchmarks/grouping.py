@@ -17,7 +17,7 @@ import tyro
 from scipy.ndimage import maximum_filter
 from scipy.optimize import linear_sum_assignment
 
-from edgepose.codecs.bottomup import resized
+from edgepose.codecs.bottomup import mean_resized
 from edgepose.codecs.grouping import ORDER, group
 from edgepose.codecs.tagmaps import TagMaps
 
@@ -97,10 +97,10 @@ def main(people: int = 30, size: int = 448, rounds: int = 5, cpu: bool = False) 
     for seed in range(rounds + 1):
         heat, tags = maps(people, size, seed)
         start = clock()
-        ours, _ = group(resized(heat, full), TagMaps.resized(tags, [half, full]))
+        ours, _ = group(mean_resized([heat], full), TagMaps.resized(tags, [half, full]))
         middle = clock()
-        dense = np.stack([resized(resized(t, half), full) for t in tags], -1)
-        theirs = plain(resized(heat, full), dense)
+        dense = np.stack([mean_resized([mean_resized([t], half)], full) for t in tags], -1)
+        theirs = plain(mean_resized([heat], full), dense)
         end = clock()
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
         if seed:  # the first round warms up

@@ -174,11 +174,11 @@ def mean_resized(stacks: Sequence[NDArray[np.float32]], size: tuple[int, int]) -
     """
     out = np.empty((len(stacks[0]), size[1], size[0]), np.float32)
     other = np.empty(out.shape[1:], np.float32)
+    share = np.float32(1 / len(stacks))
     for k, plane in enumerate(out):
-        cv2.resize(stacks[0][k], size, dst=plane, interpolation=cv2.INTER_LINEAR)
-        for stack in stacks[1:]:
-            same = stack.shape[1:] == plane.shape
-            plane += stack[k] if same else cv2.resize(stack[k], size, dst=other, interpolation=cv2.INTER_LINEAR)
-        if len(stacks) > 1:
-            plane /= np.float32(len(stacks))
+        for stack, target in zip(stacks, [plane] + [other] * (len(stacks) - 1), strict=True):
+            part = stack[k] * share if len(stacks) > 1 else stack[k]  # scaled while it is small
+            cv2.resize(part, size, dst=target, interpolation=cv2.INTER_LINEAR)
+            if target is other:
+                plane += other
     return out
