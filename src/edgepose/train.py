@@ -35,7 +35,7 @@ class Recipe:
     steps, batch: optimiser steps and samples in each. lr: of AdamW, after `warmup` steps, held until the last `decay`
     share of the run, then linear to 0. resolutions: (share of the run at
     which it begins, input size in pixels). focus, tag_weight: see losses.bottom_up. ema: decay of the averaged weights.
-    arch: fields of the model's Arch to change.
+    arch: fields of the model's Arch to change; codec: fields of the saved model's codec, which predicts.
     data, licence: what the card will say.
     """
 
@@ -58,6 +58,7 @@ class Recipe:
     ema: float = 0.999
     seed: int = 0
     arch: dict[str, Any] = field(default_factory=dict)
+    codec: dict[str, Any] = field(default_factory=dict)
     data: str = ""
     licence: str = ""
 
@@ -232,7 +233,6 @@ def train(
     net = module.build(replace(module.ARCHS[variant][0], **plan.arch))
     if init is not None:
         start(net, module, init)
-    out.mkdir(parents=True, exist_ok=True)
     averaged, hours = fit(plan, data, out, fabric, net, workers)
     if fabric.is_global_zero:
         command = f"edgepose train {recipe} --data DATA --out RUN --steps {plan.steps}" + " --init FILE" * bool(init)
@@ -261,8 +261,10 @@ def export(plan: Recipe, net: Any, data: Path, out: Path, command: str, hours: f
     """Save `net` for every engine in `out`, with a card that says how it was made and what it scores on validation."""
     seen = plan.steps * plan.batch
     notes = f"{seen:,} training samples, averaged weights (EMA {plan.ema})"
-    card = replace(models.card(plan.model), arch=asdict(net.arch), data=plan.data, licence=plan.licence)
-    card = replace(card, command=command, notes=notes)
+    card = models.card(plan.model)
+    codec: Any = card.codec
+    card = replace(card, arch=asdict(net.arch), codec=replace(codec, **plan.codec), data=plan.data)
+    card = replace(card, licence=plan.licence, command=command, notes=notes)
     weights.save(out, replace(card, hours=f"{hours:.2f}"), net)
     scores = evaluate.evaluate(predictor.load(out), records(plan.validation, data))
     names = ", ".join(f"{name} {split}" for name, split in plan.validation)

@@ -9,6 +9,7 @@ SMALL = partial(
     photographs=(("coco", "small"),),
     singles=(("lsp", "train"), ("coco", "small")),
     validation=(("coco", "train115"),),
+    codec={"threshold": 0.3, "scales": (0.5, 1.0)},  # chosen on the validation photographs
     data=(
         "COCO train2017: 2,877 photographs with people and 150 without, in copies of 320 px (labels CC BY 4.0, "
         "photographs under Flickr terms). LSP-Extended: photographs of one person each whose labels a teacher network "
