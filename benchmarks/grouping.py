@@ -22,6 +22,11 @@ from edgepose.codecs.grouping import ORDER, group
 from edgepose.codecs.tagmaps import TagMaps
 
 
+def resized(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(J, h, w) bilinearly at `size` (w, h)."""
+    return np.stack([mean_resized([plane], size) for plane in maps])
+
+
 def maps(people: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Heat (17, size / 2, size / 2) and tags (2, 17, size / 4, size / 4) of a crowd; a fifth of the joints unseen."""
     rng, quarter = np.random.default_rng(seed), size // 4
@@ -97,10 +102,10 @@ def main(people: int = 30, size: int = 448, rounds: int = 5, cpu: bool = False) 
     for seed in range(rounds + 1):
         heat, tags = maps(people, size, seed)
         start = clock()
-        ours, _ = group(mean_resized([heat], full), TagMaps.resized(tags, [half, full]))
+        ours, _ = group(resized(heat, full), TagMaps.resized(tags, [half, full]))
         middle = clock()
-        dense = np.stack([mean_resized([mean_resized([t], half)], full) for t in tags], -1)
-        theirs = plain(mean_resized([heat], full), dense)
+        dense = np.stack([resized(resized(t, half), full) for t in tags], -1)
+        theirs = plain(resized(heat, full), dense)
         end = clock()
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
         if seed:  # the first round warms up

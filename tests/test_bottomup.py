@@ -170,7 +170,8 @@ def test_resizing_equals_torch(shape):
     step = torch.nn.functional.interpolate
     half = step(torch.tensor(maps)[None], (2 * h, 2 * w), mode="bilinear", align_corners=False)
     full = step(half, (4 * h, 4 * w), mode="bilinear", align_corners=False)[0].numpy()
-    np.testing.assert_allclose(mean_resized([maps], (2 * w, 2 * h)), half[0].numpy(), atol=2e-6)
+    ours = np.stack([mean_resized([plane], (2 * w, 2 * h)) for plane in maps])
+    np.testing.assert_allclose(ours, half[0].numpy(), atol=2e-6)
     tags = TagMaps.resized(maps[None], [(2 * w, 2 * h), (4 * w, 4 * h)])
     y, x = (a.ravel() for a in np.mgrid[: 4 * h, : 4 * w])
     for joint in range(len(maps)):

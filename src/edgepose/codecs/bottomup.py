@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgepose.codecs import Batch, Image, Maps, Targets, normalise
 from edgepose.codecs.crop import crop
-from edgepose.codecs.grouping import group
+from edgepose.codecs.grouping import block_maxima, group
 from edgepose.codecs.heatmap import gaussian_targets, joint_table
 from edgepose.codecs.tagmaps import TagMaps
 from edgepose.poses import Poses
@@ -109,7 +109,7 @@ class BottomUp:
         main = self.scales.index(1.0) if len(self.scales) > 1 else 0
         warp, scale = warps[main][0], self.scales[main]
         size = (int(warp.size[0] / scale), int(warp.size[1] / scale))
-        heat = mean_resized([self._fused(outputs) for outputs in maps], size)
+        heat, top = self._heat(maps, size)
         finest = (maps[main][-1].shape[3], maps[main][-1].shape[2])
         tags = TagMaps.resized(self._both(maps[main][0], slice(len(self.skeleton), None)), [finest, size])
         people, scores = group(
@@ -123,6 +123,7 @@ class BottomUp:
             ignore_too_much=self.ignore_too_much,
             adjust=self.adjust,
             refine=self.refine,
+            top=top,
         )
         if not len(people):
             return Poses.empty(self.skeleton)
@@ -144,12 +145,20 @@ class BottomUp:
         mirrored = [cv2.flip(part[1, k], 1) for k in self.skeleton.mirror]
         return np.stack([part[0], mirrored])
 
-    def _fused(self, outputs: Maps) -> NDArray[np.float32]:
-        """Heatmaps (J, h, w) of one scale: the mean over outputs and pictures, at the size of the finest output."""
-        heats = [self._both(output, slice(len(self.skeleton))) for output in outputs]
-        heats = [heat[0] if len(heat) == 1 else heat[0] + heat[1] for heat in heats]
-        fused = mean_resized(heats, (outputs[-1].shape[3], outputs[-1].shape[2]))
-        return fused / np.float32(2) if len(outputs[0]) == 2 else fused
+    def _heat(self, maps: Sequence[Maps], size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Heatmaps (J, h, w) at `size` (w, h), the mean over scales of the mean over outputs and pictures, and their
+        `block_maxima`. Joint by joint, so that what is read again is still in the cache."""
+        scales = [[self._both(output, slice(len(self.skeleton))) for output in outputs] for outputs in maps]
+        heat, tops = np.empty((len(self.skeleton), size[1], size[0]), np.float32), []
+        for k in range(len(heat)):
+            planes = []
+            for outputs in scales:
+                pictures = [part[0, k] if len(part) == 1 else part[0, k] + part[1, k] for part in outputs]
+                plane = mean_resized(pictures, outputs[-1].shape[:1:-1])
+                planes.append(plane / np.float32(2) if len(outputs[0]) == 2 else plane)
+            mean_resized(planes, size, heat[k])
+            tops.append(block_maxima(heat[k]))
+        return heat, np.stack(tops)
 
     def targets(self, truth: Poses, size: tuple[int, int]) -> Targets:
         """Targets of `truth`, people in input pixels, for an input of `size` (w, h).
@@ -167,18 +176,16 @@ class BottomUp:
         return out
 
 
-def mean_resized(stacks: Sequence[NDArray[np.float32]], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Mean (J, h, w) of stacks of maps, each resized to `size` (w, h): bilinear, pixel areas aligned, edges clamped.
-
-    Plane by plane, so that what is not yet the answer stays in the cache: fresh memory costs more than the sums.
-    """
-    out = np.empty((len(stacks[0]), size[1], size[0]), np.float32)
-    other = np.empty(out.shape[1:], np.float32)
-    share = np.float32(1 / len(stacks))
-    for k, plane in enumerate(out):
-        for stack, target in zip(stacks, [plane] + [other] * (len(stacks) - 1), strict=True):
-            part = stack[k] * share if len(stacks) > 1 else stack[k]  # scaled while it is small
-            cv2.resize(part, size, dst=target, interpolation=cv2.INTER_LINEAR)
-            if target is other:
-                plane += other
+def mean_resized(
+    planes: Sequence[NDArray[np.float32]], size: tuple[int, ...], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Mean of planes (h, w), each resized to `size` (w, h): bilinear, pixel areas aligned, edges clamped."""
+    share = np.float32(1 / len(planes))
+    for i, plane in enumerate(planes):
+        part = plane * share if len(planes) > 1 else plane  # scaled while it is small
+        if i == 0:
+            out = np.asarray(cv2.resize(part, size, dst=out, interpolation=cv2.INTER_LINEAR), np.float32)
+        else:
+            out += part if part.shape == out.shape else cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
+    assert out is not None
     return out

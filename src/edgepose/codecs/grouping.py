@@ -37,20 +37,29 @@ class Peaks:
 
 
 def find_peaks(
-    heat: NDArray[np.float32], tags: TagMaps, count: int = 30, threshold: float = 0.1, kernel: int = 5
+    heat: NDArray[np.float32],
+    tags: TagMaps,
+    count: int = 30,
+    threshold: float = 0.1,
+    kernel: int = 5,
+    top: NDArray[np.float32] | None = None,
 ) -> list[Peaks]:
     """The `count` highest pixels of each joint that equal the maximum of their `kernel` window and exceed `threshold`.
 
-    heat: (J, H, W). Equal values come in raster order. `threshold` >= 0, `kernel` odd.
+    heat: (J, H, W). Equal values come in raster order. `threshold` >= 0, `kernel` odd. top: `block_maxima` of each map.
     """
     width = heat.shape[2]
     limit = np.float32(threshold)
     if float(limit) > threshold:  # float32 of the map against float64 of the threshold
         limit = np.nextafter(limit, np.float32(-np.inf))
     window, cells = np.ones((kernel, kernel), np.uint8), []
-    for plane in heat:
-        cell = np.flatnonzero(plane > limit)
-        if len(cell):  # only these rows can hold a peak, and what lies around them is lower
+    rows = ~((_maxima(heat) if top is None else top) <= limit).all(2)
+    for plane, bands in zip(heat, rows, strict=True):
+        cell = np.flatnonzero(bands)  # of blocks; only these can hold a peak
+        if len(cell):
+            begin = cell[0] * BLOCK
+            cell = begin * width + np.flatnonzero(plane[begin : (cell[-1] + 1) * BLOCK] > limit)
+        if len(cell):  # what lies around these rows is lower
             first, last = cell[0] // width, cell[-1] // width + 1
             highest = cv2.dilate(plane[first:last], window).ravel()
             value = plane.ravel()[cell]
@@ -128,8 +137,10 @@ def adjusted(people: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[
     return out
 
 
-def refined(people: NDArray[np.float32], heat: NDArray[np.float32], tags: TagMaps) -> NDArray[np.float32]:
-    """People (P, J, 3) with missing joints looked up by tag.
+def refined(
+    people: NDArray[np.float32], heat: NDArray[np.float32], tags: TagMaps, top: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """People (P, J, 3) with missing joints looked up by tag. top: `block_maxima` of each map.
 
     A missing joint goes where heat - round(distance to the person's mean tag) is highest (first in raster order), with
     the half and quarter pixel of `adjusted`; it stays missing where the heat there is not positive.
@@ -143,7 +154,7 @@ def refined(people: NDArray[np.float32], heat: NDArray[np.float32], tags: TagMap
     found[person, joint] = tags.at(joint, y, x)
     mean = found.sum(1) / seen.sum(1, keepdims=True, dtype=np.float32)
     person, joint = np.nonzero(~seen)
-    y, x = np.divmod(best_cells(heat, tags, joint, mean[person]), heat.shape[2])
+    y, x = np.divmod(best_cells(heat, tags, joint, mean[person], top), heat.shape[2])
     value = heat[joint, y, x]
     sought = np.zeros_like(people)
     sought[person, joint] = np.stack([x, y, np.where(value > 0, value, 0)], 1)
@@ -151,19 +162,23 @@ def refined(people: NDArray[np.float32], heat: NDArray[np.float32], tags: TagMap
 
 
 def best_cells(
-    heat: NDArray[np.float32], tags: TagMaps, joint: NDArray[np.int64], means: NDArray[np.float32]
+    heat: NDArray[np.float32],
+    tags: TagMaps,
+    joint: NDArray[np.int64],
+    means: NDArray[np.float32],
+    top: NDArray[np.float32] | None = None,
 ) -> NDArray[np.int64]:
     """First flat index of the maximum of heat - round(|tag - mean|) over the map of `joint` (n,), for `means` (n, T).
 
-    heat: (J, H, W). Exact branch and bound over blocks and groups of blocks: their highest heat and the range of the
-    tags they are interpolated from bound what they can hold, so few pixels are ever computed. 0 where all are broken.
+    heat: (J, H, W). top: `block_maxima` of each map. Exact branch and bound over blocks and groups of blocks: their
+    highest heat and the range of the tags they are interpolated from bound what they can hold, so few pixels are ever
+    computed. 0 where all are broken.
     """
     width = heat.shape[2]
-    if heat.shape[1] % BLOCK or width % BLOCK:
-        pad = ((0, 0), (0, -heat.shape[1] % BLOCK), (0, -width % BLOCK))
-        heat = np.pad(heat, pad, constant_values=-np.inf)
+    heat = _padded(heat)
     used, at = np.unique(joint, return_inverse=True)
-    top, (low, high), across = _block_maxima(heat, used), tags.ranges(used), -(-heat.shape[2] // BLOCK // GROUP)
+    top = (_maxima(heat) if top is None else top)[used]
+    (low, high), across = tags.ranges(used), -(-heat.shape[2] // BLOCK // GROUP)
     slack = 1e-5 * np.maximum(np.abs(low), np.abs(high))  # interpolation rounds
     top, low, high = _grouped(top, -np.inf), _grouped(low - slack, 0), _grouped(high + slack, 0)
     wide = np.fmax.reduce(top, 2)[at], np.fmin.reduce(low, 3)[:, at], np.fmax.reduce(high, 3)[:, at]
@@ -220,13 +235,23 @@ def _raise(best, cells, pair, value) -> None:
     cells[best > before] = NOWHERE
 
 
-def _block_maxima(heat: NDArray[np.float32], joints: NDArray) -> NDArray[np.float32]:
-    """Highest value of each block of the planes `joints` (n,) of heat (J, H, W): (n, H / BLOCK, W / BLOCK)."""
-    top = np.empty((len(joints), heat.shape[1] // BLOCK, heat.shape[2]), np.float32)
-    for plane, joint in zip(top, joints, strict=True):  # plane by plane stays in the cache; rows first: contiguous
-        np.maximum.reduce(heat[joint].reshape(-1, BLOCK, heat.shape[2]), 1, out=plane)
-    wide = cv2.dilate(top.reshape(-1, top.shape[2]), np.ones((1, BLOCK), np.uint8), anchor=(0, 0))
-    return np.asarray(wide, np.float32).reshape(top.shape)[..., ::BLOCK]
+def _padded(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maps whose sides are multiples of BLOCK, -inf past the edge."""
+    pad = [(0, 0)] * (heat.ndim - 2) + [(0, -heat.shape[-2] % BLOCK), (0, -heat.shape[-1] % BLOCK)]
+    return np.pad(heat, pad, constant_values=-np.inf) if np.any(pad) else heat
+
+
+def block_maxima(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Highest value of each block of a plane (H, W): (H / BLOCK, W / BLOCK), rounded up."""
+    if plane.shape[0] % BLOCK or plane.shape[1] % BLOCK:
+        plane = _padded(plane)
+    rows = np.maximum.reduce(plane.reshape(-1, BLOCK, plane.shape[1]), 1)  # rows first: contiguous
+    return np.asarray(cv2.dilate(rows, np.ones((1, BLOCK), np.uint8), anchor=(0, 0))[:, ::BLOCK], np.float32)
+
+
+def _maxima(heat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`block_maxima` of each map of heat (J, H, W)."""
+    return np.stack([block_maxima(plane) for plane in heat])
 
 
 def _grouped(blocks: NDArray, fill: float) -> NDArray:
@@ -236,8 +261,8 @@ def _grouped(blocks: NDArray, fill: float) -> NDArray:
         pad = [(0, 0)] * len(lead) + [(0, -h % GROUP), (0, -w % GROUP)]
         blocks = np.pad(blocks, pad, constant_values=fill)
         h, w = blocks.shape[-2:]
-    split = blocks.reshape(*lead, h // GROUP, GROUP, w // GROUP, GROUP)
-    return split.swapaxes(-3, -2).reshape(*lead, -1, GROUP * GROUP)
+    split = np.moveaxis(blocks.reshape(*lead, h // GROUP, GROUP, w // GROUP, GROUP), (-3, -1), (0, 1))
+    return np.moveaxis(split.reshape(GROUP * GROUP, *lead, -1), 0, -1)  # in memory last to first: quick to reduce
 
 
 def _limits(top, low, high, means) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -264,16 +289,19 @@ def group(
     ignore_too_much: bool = False,
     adjust: bool = True,
     refine: bool = True,
+    top: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Heatmaps and tags of one picture -> people (P, J, 3) of x, y, value in map pixels, and their scores (P,).
 
-    heat: (J, H, W). tags: (J, H, W, T) with T tag maps per joint, or `TagMaps`. A missing joint is (0, 0, 0). A score
-    is the mean value over all J joints before `refine`. See `find_peaks`, `match`, `adjusted` and `refined`.
+    heat: (J, H, W). tags: (J, H, W, T) with T tag maps per joint, or `TagMaps`. top: `block_maxima` of each map, if at
+    hand. A missing joint is (0, 0, 0). A score is the mean value over all J joints before `refine`. See `find_peaks`,
+    `match`, `adjusted` and `refined`.
     """
     heat = np.ascontiguousarray(heat, np.float32)
     tags = tags if isinstance(tags, TagMaps) else TagMaps.dense(tags)
-    peaks = find_peaks(heat, tags, max_people, threshold, nms_kernel)
+    top = _maxima(heat) if top is None else top
+    peaks = find_peaks(heat, tags, max_people, threshold, nms_kernel, top)
     people = match(peaks, max_people, tag_threshold, use_detection_val, ignore_too_much)
     people = adjusted(people, heat) if adjust else people
     scores = people[..., 2].mean(1)
-    return (refined(people, heat, tags) if refine and len(people) else people), scores
+    return (refined(people, heat, tags, top) if refine and len(people) else people), scores
