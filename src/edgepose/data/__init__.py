@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,10 @@ class Record:
     truth: labelled people in image pixels; score 0 = joint not labelled. areas: (N,) float32, square pixels, the scale
     of the object keypoint similarity. sparse: True where an unlabelled joint may be in plain sight, so that training
     must not teach that it is absent.
+    visible: (N, J) uint8, 0 not labelled, 1 labelled but hidden, 2 in sight, where the data set says so.
+    others: annotations in COCO's format (`bbox`, `area`, `iscrowd`, `segmentation`) of crowds and of people without
+    labelled joints: left out of training and never held against a prediction. heads: (N,) float32, head size in pixels
+    (MPII). crowd: crowd index (CrowdPose).
     """
 
     id: int
@@ -34,6 +39,10 @@ class Record:
     truth: Poses
     areas: NDArray[np.float32]
     sparse: bool = False
+    visible: NDArray[np.uint8] | None = None
+    others: tuple[Mapping[str, Any], ...] = ()
+    heads: NDArray[np.float32] | None = None
+    crowd: float | None = None
 
 
 def open_pictures(root: Path, folder: str) -> Callable[[str], Callable[[], Image]]:
