@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -124,9 +124,3 @@ def average(ema: nn.Module, net: nn.Module, decay: float) -> None:
             mean.lerp_(new.to(mean), 1 - decay)
         else:
             mean.copy_(new)
-
-
-def frozen(parameters: Iterable[nn.Parameter]) -> None:
-    """Exclude `parameters` from training."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
