@@ -57,7 +57,7 @@ class Log:
 
     def add(self, terms: dict[str, Any]) -> None:
         """Count the terms of one forward pass."""
-        self.sums = {k: self.sums.get(k, 0) + v.detach() for k, v in terms.items()}
+        self.sums = {k: self.sums.get(k, 0) + v for k, v in terms.items()}
         self.count += 1
 
     def step(self, step: int, lr: float, seconds: float, size: int) -> None:

@@ -132,7 +132,7 @@ def fit(
                     theirs = [m.float() for m in teacher(images)] if teacher else None
                 terms = loss([m.float() for m in model(images)], batch, theirs)
                 fabric.backward(terms["loss"] / plan.accumulate)
-            log.add(terms)
+            log.add({name: term.detach() for name, term in terms.items()})
             if not last:
                 continue
             lr = optim.rate(step, plan.steps, plan.lr, plan.schedule, plan.warmup, plan.decay, plan.milestones)
