@@ -12,9 +12,10 @@ from typing import Any
 from edgepose.recipes._official import COCO, COCO_PERSON, HRNET, MPII, MPII_PERSON
 
 _PLAN: dict[str, Any] = {**HRNET, "lr": 5e-4, "warmup": 500, "batch": 256}
+_FEW: dict[str, Any] = {**_PLAN, "batch": 64}
 
 RECIPES = {
-    **{n: MPII(f"hourglass-{n}", person=MPII_PERSON, **_PLAN | {"batch": 64}) for n in ("1", "2", "4", "8")},
+    **{n: MPII(f"hourglass-{n}", person=MPII_PERSON, **_FEW) for n in ("1", "2", "4", "8")},
     "52": COCO("hourglass-52", person=COCO_PERSON, **_PLAN),
     "52-mpii": MPII("hourglass-52-mpii", person=MPII_PERSON, **_PLAN),
 }

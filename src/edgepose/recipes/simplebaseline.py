@@ -4,8 +4,8 @@ edgepose train simplebaseline-r50 --root COCO --out RUN --init resnet50.pth --de
 edgepose train simplebaseline-r18-small --root DATA --out RUN                             # two CPU cores
 
 The paper's scores, COCO val2017 with its detector's boxes: R50 70.4, R101 71.4, R152 72.0 AP; MPII val PCKh@0.5: 88.5,
-89.1, 89.6. The paper used four GPUs and does not state the hours. The large ones have not been run here; for `r18-small`
-see docs/training.md.
+89.1, 89.6. The paper used four GPUs and does not state the hours. The large ones have not been run here; for the small
+one see docs/training.md.
 """
 
 from typing import Any
