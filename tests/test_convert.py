@@ -279,7 +279,7 @@ def test_other_categories_and_annotations_come_back(tmp_path):
 def test_converted_sets_are_read_by_the_data_sets(tmp_path, capsys):
     (tmp_path / "pictures").mkdir()
     cv2.imwrite(str(tmp_path / "pictures" / "a.jpg"), np.zeros((160, 200, 3), np.uint8))
-    coco.write(SMALL, tmp_path, "shoot")
+    coco.write(replace(SMALL, sigmas=(0.1, 0.2, 0.2)), tmp_path, "shoot")
     command = [
         "data",
         "convert",
@@ -294,6 +294,8 @@ def test_converted_sets_are_read_by_the_data_sets(tmp_path, capsys):
     assert cli.main([*command, "--to", "coco", "--out", str(tmp_path / "c"), "--split", "val"]) == 0
     for record in (*yolo_data.read(tmp_path / "y", "val"), *custom.read(tmp_path / "c", "val")):
         assert record.truth.skeleton.joints == NAMES
+        assert record.truth.skeleton.limbs == (("head", "left_hand"), ("head", "right_hand"))
+        assert record.truth.skeleton.sigmas == (0.1, 0.2, 0.2)
         assert record.truth.xy[0].tolist() == pytest.approx(np.array([[100.25, 50], [80, 90.5], [0, 0]]), abs=1e-4)
         assert record.visible.tolist() == [[2, 1, 0]]
         assert record.truth.boxes[0].tolist() == pytest.approx([60, 40, 140, 140])

@@ -107,6 +107,9 @@ def test_what_a_custom_set_lacks_is_named(tmp_path):
     path.write_text(json.dumps({**LABELS, "categories": LABELS["categories"][:1]}))
     with pytest.raises(ValueError, match="no category with `keypoints`"):
         custom.read(tmp_path, "train")
+    path.write_text(json.dumps({**LABELS, "images": []}))
+    with pytest.raises(ValueError, match=r"3 people of pictures it does not list \(image_id 3\)"):
+        custom.read(tmp_path, "train")
     dog = {"id": 3, "name": "dog", "keypoints": ["tail"]}
     path.write_text(json.dumps({**LABELS, "categories": [dog, {**LABELS["categories"][1], "name": "human"}]}))
     with pytest.raises(ValueError, match=r"different joints \(dog, human\)"):

@@ -86,7 +86,16 @@ def test_a_list_of_pictures_without_labels_is_a_split_too(tmp_path):
     assert (record.id, record.size, len(record.truth), record.others) == (5, (20, 10), 0, ())
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "{", '{"images": [{"id": 1, "file_name": "1.jpg"}]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[1, 2]",
+        "{",
+        '{"images": [{}]}',
+        '{"images": [], "annotations": [{"id": 1}]}',
+        '{"images": [{"id": 1, "file_name": "1.jpg"}]}',
+    ],
+)
 def test_labels_that_are_something_else_are_named(tmp_path, text):
     (tmp_path / "coco_small").mkdir()
     (tmp_path / "coco_small.json").write_text(text)

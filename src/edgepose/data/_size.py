@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+HEAD = 2**16  # bytes of a file that mostly hold its size
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # JPEG markers whose segment holds the size
 
 
@@ -17,14 +18,15 @@ def picture_size(path: Path, upright: bool = False) -> tuple[int, int]:
     `ValueError` for a file that is missing or no picture.
     """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(HEAD)
+            found = _header(data)
+            if found is None:
+                data += file.read()
+                found = _header(data)
     except OSError as error:
         raise ValueError(f"cannot read the picture {path}: {error.strerror}") from error
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        w, h = struct.unpack(">II", data[16:24])
-        return (w, h)
-    found = _jpeg(data) if data[:2] == b"\xff\xd8" else None
-    if found:
+    if found is not None:
         w, h, orientation = found
         return (h, w) if upright and orientation >= 5 else (w, h)
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -32,6 +34,13 @@ def picture_size(path: Path, upright: bool = False) -> tuple[int, int]:
     if image is None:
         raise ValueError(f"{path} is not a picture that can be read")
     return image.shape[1], image.shape[0]
+
+
+def _header(data: bytes) -> tuple[int, int, int] | None:
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        w, h = struct.unpack(">II", data[16:24])
+        return w, h, 1
+    return _jpeg(data) if data[:2] == b"\xff\xd8" else None
 
 
 def _jpeg(data: bytes) -> tuple[int, int, int] | None:

@@ -57,6 +57,12 @@ def load(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(labels, dict) or not isinstance(labels.get("images"), list):
         raise ValueError(f"{path} is not in COCO's format: it has no list `images`")
+    for what, key in (("images", "id"), ("annotations", "image_id")):
+        bad = next(
+            (n for n, row in enumerate(labels.get(what) or ()) if not isinstance(row, dict) or key not in row), None
+        )
+        if bad is not None:
+            raise ValueError(f"{path}: number {bad} of `{what}` has no {key!r}")
     return labels
 
 
@@ -110,7 +116,7 @@ def _record(
     given = [a.get("area", d) for a, d in zip(mine, derived, strict=True)]
     areas = derived if box_areas else np.array(given, np.float32)
     boxes[:, 2:] += boxes[:, :2]
-    ids = np.array([a["id"] for a in mine], np.int64) if all("id" in a for a in mine) else None
+    ids = np.array([a["id"] for a in mine], np.int64) if all(isinstance(a.get("id"), int) for a in mine) else None
     truth = Poses(table[..., :2], (visible > 0).astype(np.float32), skeleton, ids=ids, boxes=boxes)
     kept = tuple({key: a[key] for key in KEPT if key in a} for a in others)
     size, name = (i["width"], i["height"]), i["file_name"]

@@ -4,13 +4,15 @@
     ROOT/images/...                      or images/train/..., or train/...
     ROOT/skeleton.yaml                   optional: name, joints, limbs, sigmas
 
-Without `skeleton.yaml` the joints are those of the people's category: `keypoints` (names) and `skeleton` (limbs, as
-rows from 1). Pictures are turned upright by their EXIF orientation, because labelling tools show them so.
+Without `skeleton.yaml` the joints are those of the people's category: `keypoints` (names), `skeleton` (limbs, as rows
+from 1) and, where it has them, `sigmas`. Pictures are turned upright by their EXIF orientation, because labelling tools
+show them so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,10 @@ def read(root: str | Path, split: str) -> list[Record]:
     categories = people(labels, found[0])
     yaml = root / "skeleton.yaml"
     skeleton = Skeleton.from_yaml(yaml) if yaml.is_file() else category_skeleton(categories[0], found[0])
+    listed = {i["id"] for i in labels["images"]}
+    lost = [a["image_id"] for a in labels.get("annotations") or () if a["image_id"] not in listed]
+    if lost:
+        raise ValueError(f"{found[0]} labels {len(lost)} people of pictures it does not list (image_id {lost[0]!r})")
     names = [str(i.get("file_name")) for i in labels["images"]]
     folders = [name.format(split) for name in PICTURES if (root / name.format(split)).is_dir()]
     where = next((f for f in folders if any((root / f / name).is_file() for name in names[:20])), folders[0])
@@ -65,6 +71,8 @@ def category_skeleton(category: dict[str, Any], path: Path) -> Skeleton:
     """The skeleton that a COCO category says; `ValueError` names the file."""
     limbs = [(int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ()]
     try:
-        return custom_skeleton(str(category.get("name", "custom")), [str(j) for j in category["keypoints"]], limbs)
+        skeleton = custom_skeleton(str(category.get("name", "custom")), [str(j) for j in category["keypoints"]], limbs)
+        sigmas = tuple(float(s) for s in category.get("sigmas") or skeleton.sigmas)
+        return skeleton if sigmas == skeleton.sigmas else replace(skeleton, sigmas=sigmas)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

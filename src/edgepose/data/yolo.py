@@ -55,7 +55,7 @@ def read(root: str | Path, split: str) -> list[Record]:
         labelled = joints[..., 2].any(1)
         areas = BOX_AREA * boxes[:, 2] * boxes[:, 3]
         boxes = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
-        visible = joints[labelled, :, 2].astype(np.uint8)
+        visible = np.clip(np.ceil(joints[labelled, :, 2]), 0, 2).astype(np.uint8)
         xy, seen = joints[labelled, :, :2].astype(np.float32), (visible > 0).astype(np.float32)
         truth = Poses(xy, seen, skeleton, boxes=boxes[labelled].astype(np.float32))
         others = tuple(

@@ -1,11 +1,14 @@
 """YOLO pose (Ultralytics): `data.yaml`, `labels/SPLIT/NAME.txt`, as `edgepose.data.yolo` reads them.
 
-It holds boxes, joints and v, as shares of the picture with everything inside it. It does not hold ids, areas, outlines,
-crowds, limbs, sizes of pictures and what lies outside a picture: these are in the side file.
+It holds boxes, joints and v, as shares of the picture with everything inside it. It does not hold limbs and sigmas,
+which go to `skeleton.yaml`, and ids, areas, outlines, crowds, sizes and what lies outside a picture, which go to
+the side file.
 """
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +87,10 @@ def write(labels: Labels, out: Path, split: str) -> list[Path]:
         if path in files:
             raise ValueError(f"two pictures would share the label file {path.name}; rename {picture.name}")
         files[path] = "".join(_line(p, *picture.size) for p in picture.people if writable(p))
-    try:
-        mirror = custom_skeleton(labels.label, labels.joints).mirror
-    except ValueError:  # a name with a side but no partner
-        mirror = tuple(range(len(labels.joints)))
+    mirror, skeleton = tuple(range(len(labels.joints))), None
+    with contextlib.suppress(ValueError):  # of a name with a side but no partner
+        skeleton = custom_skeleton(labels.label, labels.joints, labels.limbs)
+        skeleton, mirror = replace(skeleton, sigmas=labels.sigmas or skeleton.sigmas), skeleton.mirror
     fields: dict[str, Any] = {"path": ".", split: f"images/{split}", "kpt_shape": [len(labels.joints), 3]}
     fields |= {"flip_idx": list(mirror), "names": {0: labels.label}, "kpt_names": {0: list(labels.joints)}}
     before = yaml.safe_load((out / "data.yaml").read_text()) if (out / "data.yaml").is_file() else None
@@ -96,6 +99,9 @@ def write(labels: Labels, out: Path, split: str) -> list[Path]:
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text.encode())
+    if skeleton is not None:
+        text = yaml.safe_dump(skeleton.to_dict(), sort_keys=False, allow_unicode=True)
+        write_whole(out / "skeleton.yaml", text.encode())
     write_whole(out / "data.yaml", yaml.safe_dump(fields, sort_keys=False, allow_unicode=True).encode())
     return [out / "data.yaml", out / "labels" / split, _side.keep(labels, out, split)]
 
