@@ -150,6 +150,12 @@ def test_each_fault_is_found(root, changed, picture, want):
     assert found == want
 
 
+def test_a_picture_on_its_side_is_called_that(root):
+    write(root, [], width=240, height=200)
+    (finding,) = check.check(coco.read(root, "small"))
+    assert finding.text == "is 200 x 240, the labels say 240 x 200; turned by its EXIF orientation?"
+
+
 def test_pictures_that_cannot_be_read_and_people_labelled_twice(root):
     (root / "coco_small" / "0.jpg").unlink()
     (root / "coco_small" / "1.jpg").write_bytes(b"\xff\xd8 not a picture")

@@ -150,6 +150,15 @@ def test_two_numbers_a_joint_and_lists_of_files(tmp_path):
     assert record.visible.tolist() == [[2, 0, 0]]
 
 
+def test_a_damaged_picture_does_not_hide_the_others(tmp_path):
+    yolo_set(tmp_path, "0 0.5 0.5 0.2 0.4 0.5 0.3 2 0.45 0.6 1 0 0 0", NAMES)
+    (tmp_path / "images" / "train" / "b.jpg").write_bytes(b"nothing")
+    good, bad = yolo.read(tmp_path, "train")
+    assert len(good.truth) == 1 and len(bad.truth) == 0
+    with pytest.raises(ValueError, match="b.jpg"):
+        bad.read()
+
+
 def test_only_the_class_person_counts_where_there_is_one(tmp_path):
     rows = "1 0.5 0.5 0.2 0.4 0.5 0.3 2 0.45 0.6 1 0 0 0\n0 0.5 0.5 0.2 0.4 0.9 0.3 2 0.45 0.6 1 0 0 0\n"
     yolo_set(tmp_path, rows, NAMES | {"names": ["robot", "person"]})

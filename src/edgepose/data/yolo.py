@@ -7,7 +7,8 @@
 
 All numbers are shares of the upright picture's width and height (Ultralytics turns pictures by their EXIF orientation).
 Joints are named by `skeleton.yaml`, by `kpt_names`, or are COCO's where there are 17; `flip_idx` says what is mirrored.
-A picture without label file has no people. Areas are 0.53 of the box, as Ultralytics takes them.
+A picture without label file has no people; one that cannot be decoded raises when it is read. Areas are 0.53 of the box,
+as Ultralytics takes them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,12 @@ def read(root: str | Path, split: str) -> list[Record]:
     skeleton, records = skeleton_of(layout), []
     picture = open_pictures(layout.folder, ".", upright=True)
     for number, path in enumerate(pictures(layout, split), 1):
-        size = picture_size(path, upright=True)
+        name = str(path.relative_to(layout.folder)) if path.is_relative_to(layout.folder) else str(path)
+        try:
+            size = picture_size(path, upright=True)
+        except ValueError:  # `record.read` says so, and `edgepose data check` lists all of them
+            records.append(Record(number, name, (1, 1), picture(name), Poses.empty(skeleton), np.zeros(0, np.float32)))
+            continue
         classes, boxes, joints = rows(label_file(path), layout)
         mine = np.full(len(classes), True) if layout.person is None else classes == layout.person
         boxes, joints = boxes[mine] * np.tile(size, 2), joints[mine] * np.array([*size, 1])
@@ -62,7 +68,6 @@ def read(root: str | Path, split: str) -> list[Record]:
             {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": area, "iscrowd": 0}
             for (x0, y0, x1, y1), area in zip(boxes[~labelled].tolist(), areas[~labelled].tolist(), strict=True)
         )
-        name = str(path.relative_to(layout.folder)) if path.is_relative_to(layout.folder) else str(path)
         kept = areas[labelled].astype(np.float32)
         records.append(Record(number, name, size, picture(name), truth, kept, visible=visible, others=others))
     return records
