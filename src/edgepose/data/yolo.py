@@ -7,8 +7,8 @@
 
 All numbers are shares of the upright picture's width and height (Ultralytics turns pictures by their EXIF orientation).
 Joints are named by `skeleton.yaml`, by `kpt_names`, or are COCO's where there are 17; `flip_idx` says what is mirrored.
-A picture without label file has no people; one that cannot be decoded raises when it is read. Areas are 0.53 of the box,
-as Ultralytics takes them.
+A picture without label file has no people; one that cannot be decoded raises when it is read. Areas are 0.53 of the
+box, as Ultralytics takes them.
 """
 
 from __future__ import annotations
