@@ -61,9 +61,12 @@ class BottomUpSamples:
 
 
 def _mask(sample: Sample, stride: int) -> NDArray[np.uint8]:
-    """1 where the heatmap loss counts: not where a sparsely labelled person may show a joint that has no label."""
+    """1 where the heatmap loss counts: not on crowds and people without labels (`ignored`), nor for the joints without
+    label of a sparsely labelled person, around that person."""
     h, w = sample.image.shape[0] // stride, sample.image.shape[1] // stride
     mask = np.ones((len(sample.truth.skeleton), h, w), np.uint8)
+    if sample.ignored is not None:
+        mask[:, sample.ignored[stride // 2 :: stride, stride // 2 :: stride][:h, :w]] = 0
     for pose, sparse in zip(sample.truth, sample.sparse, strict=True):
         seen = pose.xy[pose.scores > 0]
         if not sparse or not len(seen):
