@@ -12,6 +12,7 @@ pytest.importorskip("faster_coco_eval")
 
 from edgepose import cli, evaluate
 from edgepose.data import Record
+from edgepose.data._oks import NAMES
 from edgepose.poses import Poses
 from edgepose.skeleton import COCO17
 
@@ -35,7 +36,7 @@ def test_truth_scores_one_and_nonsense_zero():
     assert evaluate.evaluate(predict, given)["AP"] == pytest.approx(1.0)
     far = lambda image: Poses(predict(image).xy + 300, predict(image).scores, COCO17)  # noqa: E731
     assert evaluate.evaluate(far, given)["AP"] == 0
-    assert evaluate.evaluate(lambda image: Poses.empty(COCO17), given) == dict.fromkeys(evaluate.NAMES, 0.0)
+    assert evaluate.evaluate(lambda image: Poses.empty(COCO17), given) == dict.fromkeys(NAMES, 0.0)
 
 
 @pytest.mark.parametrize(("similarity", "ap"), [(0.72, 0.5), (0.53, 0.1), (0.49, 0.0)])

@@ -20,7 +20,7 @@ from edgepose.weights import BUNDLED, DEFAULT, bundled
 
 THRESHOLD = 0.15  # of a person's score, which is the mean over all joints, for pictures and plain JSON
 EXTRAS = {
-    "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval"),
+    "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval", "matplotlib"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
 }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,29 +12,10 @@ from tyro.conf import FlagCreatePairsOff, arg
 from edgepose import folder
 from edgepose.codecs import Image
 from edgepose.data import Record
+from edgepose.data._oks import average_precision
 from edgepose.poses import Poses
 from edgepose.predictor import load
 from edgepose.weights import DEFAULT
-
-NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-
-
-def coco_truth(records: Sequence[Record]) -> dict[str, Any]:
-    """Labelled people in COCO's keypoint format."""
-    people = []
-    for record in records:
-        truth = record.truth
-        for person, area in zip(truth, record.areas, strict=True):
-            seen = person.scores > 0
-            x0, y0, x1, y1 = map(float, person.box) if person.box is not None else (0.0, 0.0, 0.0, 0.0)
-            table = np.concatenate([person.xy * seen[:, None], 2.0 * seen[:, None]], 1)
-            people.append(
-                {"id": len(people) + 1, "image_id": record.id, "category_id": 1, "iscrowd": 0, "area": float(area)}
-                | {"bbox": [x0, y0, x1 - x0, y1 - y0], "num_keypoints": int(seen.sum())}
-                | {"keypoints": [float(v) for v in table.ravel()]}
-            )
-    images = [{"id": r.id, "width": r.size[0], "height": r.size[1], "file_name": r.name} for r in records]
-    return {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]}
 
 
 def coco_results(poses: Poses, image_id: int | str) -> list[dict[str, Any]]:
@@ -49,22 +28,6 @@ def coco_results(poses: Poses, image_id: int | str) -> list[dict[str, Any]]:
     return rows
 
 
-def keypoint_ap(records: Sequence[Record], results: list[dict[str, Any]]) -> dict[str, float]:
-    """COCO's ten keypoint figures (AP, AP50, ...), by faster-coco-eval; all 0 when `results` is empty."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    if not results:
-        return dict.fromkeys(NAMES, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(coco_truth(records))
-        judge = COCOeval_faster(truth, truth.loadRes(results), "keypoints")
-        judge.params.kpt_oks_sigmas = np.array(records[0].truth.skeleton.sigmas)
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return {name: float(value) for name, value in zip(NAMES, judge.stats[:10], strict=True)}
-
-
 def evaluate(
     predict: Callable[[Image], Poses], records: Sequence[Record], tick: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
@@ -73,7 +36,7 @@ def evaluate(
     for record in records:
         results += coco_results(predict(record.read()), record.id)
         tick()
-    return keypoint_ap(records, results)
+    return average_precision(records, results)
 
 
 def eval_(
