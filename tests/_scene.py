@@ -9,6 +9,11 @@ from edgepose.poses import Poses
 from edgepose.skeleton import COCO17
 
 
+def seen_by(rng, skeleton):
+    """Which joints are labelled, as a column."""
+    return rng.random((len(skeleton), 1)) < 0.4
+
+
 def scene(seed, photographs=12, skeleton=COCO17, others=True):
     """Records and results: small to large people, noisy, doubled and invented detections, equal scores."""
     rng = np.random.default_rng(seed)
@@ -24,6 +29,11 @@ def scene(seed, photographs=12, skeleton=COCO17, others=True):
         for _ in range(int(rng.integers(3)) if others else 0):
             x, y, w, h = (float(v) for v in rng.integers(1, 200, 4))
             extra.append({"bbox": [x, y, w, h], "area": w * h / 2, "iscrowd": int(rng.integers(2))})
+            if extra[-1]["iscrowd"] and rng.random() < 0.5:  # a crowd with some labelled joints
+                table = np.concatenate(
+                    [rng.uniform(0, 1, (len(skeleton), 2)) * [w, h] + [x, y], 2 * seen_by(rng, skeleton)], 1
+                )
+                extra[-1] |= {"keypoints": table.ravel().tolist(), "num_keypoints": int((table[:, 2] > 0).sum())}
         truth = Poses(xy, seen, skeleton, boxes=boxes)
         blank = lambda: np.zeros((1, 1, 3), np.uint8)  # noqa: E731
         crowd = float(rng.random())
@@ -53,6 +63,6 @@ def labels(records):
             annotations.append({"image_id": r.id, **row})
         for other in r.others:
             empty = {"keypoints": [0] * 3 * len(r.truth.skeleton), "num_keypoints": 0}
-            annotations.append({"image_id": r.id, **other, **empty})
+            annotations.append({"image_id": r.id, **empty, **other})
     annotations = [{"id": i + 1, "category_id": 1, **a} for i, a in enumerate(annotations)]
     return {"images": [{"id": r.id} for r in records], "annotations": annotations, "categories": [{"id": 1}]}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.data import Record
-from edgepose.data._oks import MOST, check
+from edgepose.data._oks import MOST, check, ignored
 
 LOOSE = 0.1  # similarity from which a detection is of a person at all (Ronchi & Perona, ICCV 2017)
 
@@ -63,9 +63,9 @@ def match(
     near = similarity(xy, truth.xy, record.areas, truth.skeleton.sigmas)
     count = labelled.sum(1)
     oks = (near * labelled).sum(2) / np.maximum(count, 1)
-    ignored = [_ignored(record, box, float(a), xy) for box, a in _unlabelled(record)]
-    ignored += [_other(record, other, xy) for other in record.others]
-    crowd = [False] * (len(ignored) - len(record.others)) + [bool(o.get("iscrowd")) for o in record.others]
+    rest = [_ignored(record, box, float(a), xy) for box, a in _unlabelled(record)]
+    rest += [_other(record, other, xy) for other in record.others]
+    crowd = [False] * (len(rest) - len(record.others)) + [bool(o.get("iscrowd")) for o in record.others]
     person, excused, gone = np.full(len(order), -1), np.zeros(len(order), bool), set()
     free = set(np.flatnonzero(count > 0).tolist())
     limit = min(threshold, 1 - 1e-10)
@@ -75,8 +75,8 @@ def match(
             person[d] = best
             free.remove(best)
             continue
-        best = max((k for k in reversed(range(len(ignored))) if k not in gone), key=lambda k: ignored[k][d], default=-1)
-        if best >= 0 and ignored[best][d] >= limit:
+        best = max((k for k in reversed(range(len(rest))) if k not in gone), key=lambda k: rest[k][d], default=-1)
+        if best >= 0 and rest[best][d] >= limit:
             excused[d] = True
             if not crowd[best]:
                 gone.add(best)
@@ -97,12 +97,14 @@ def _unlabelled(record: Record) -> list[tuple[NDArray, float]]:
 
 
 def _other(record: Record, other: Mapping[str, Any], xy: NDArray) -> NDArray[np.float64]:
-    if other.get("num_keypoints", 0) and "keypoints" in other:
-        table = np.asarray(other["keypoints"], float).reshape(-1, 3)
-        near = similarity(xy, table[None, :, :2], np.array([other["area"]]), record.truth.skeleton.sigmas)[:, 0]
-        return near[:, table[:, 2] > 0].mean(1)
-    x, y, w, h = other["bbox"]
-    return _ignored(record, np.array([x, y, x + w, y + h], float), float(other["area"]), xy)
+    fields = ignored(record, other)
+    table = np.array(fields["keypoints"]).reshape(-1, 3)
+    seen = table[:, 2] > 0
+    if seen.any():
+        sigmas = record.truth.skeleton.sigmas
+        return similarity(xy, table[None, :, :2], np.array([fields["area"]]), sigmas)[:, 0, seen].mean(1)
+    x, y, w, h = fields["bbox"]
+    return _ignored(record, np.array([x, y, x + w, y + h]), fields["area"], xy)
 
 
 def _ignored(record: Record, box: NDArray, area: float, xy: NDArray) -> NDArray[np.float64]:

@@ -37,13 +37,21 @@ def coco_truth(records: Sequence[Record]) -> dict[str, Any]:
                 {"image_id": record.id, "iscrowd": 0, "area": float(area), "bbox": [x0, y0, x1 - x0, y1 - y0]}
                 | {"num_keypoints": int(seen.sum()), "keypoints": [float(v) for v in table.ravel()]}
             )
-        for other in record.others:
-            nothing = {"keypoints": [0.0] * (3 * len(record.truth.skeleton)), "num_keypoints": 0}
-            known = {key: other[key] for key in ("area", "bbox", "keypoints", "num_keypoints") if key in other}
-            people.append({"image_id": record.id, "iscrowd": int(other.get("iscrowd", 0)), **nothing, **known})
+        people += [{"image_id": record.id, **ignored(record, other)} for other in record.others]
     annotations = [{"id": i, "category_id": 1, **person} for i, person in enumerate(people, 1)]
     images = [{"id": r.id, "width": r.size[0], "height": r.size[1], "file_name": r.name} for r in records]
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "person"}]}
+
+
+def ignored(record: Record, other: Mapping[str, Any]) -> dict[str, Any]:
+    """One of `Record.others` with all that COCO's evaluation looks at; what is not there is derived, or 0."""
+    x, y, w, h = (float(v) for v in other.get("bbox") or (0, 0, 0, 0))
+    size = 3 * len(record.truth.skeleton)
+    keypoints = [float(v) for v in other.get("keypoints", ())]
+    keypoints = keypoints if len(keypoints) == size else [0.0] * size
+    fields = {"iscrowd": int(other.get("iscrowd", 0)), "bbox": [x, y, w, h], "keypoints": keypoints}
+    labelled = int(other.get("num_keypoints", sum(v > 0 for v in keypoints[2::3])))
+    return {**fields, "area": float(other.get("area", 0.53 * w * h)), "num_keypoints": labelled}
 
 
 def average_precision(
