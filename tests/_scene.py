@@ -23,6 +23,8 @@ def scene(seed, photographs=12, skeleton=COCO17, others=True):
         size = rng.choice([20, 60, 250], (people, 1, 1))
         xy = np.round(rng.uniform(0, 500, (people, 1, 2)) + rng.uniform(0, 1, (people, len(skeleton), 2)) * size)
         seen = rng.random((people, len(skeleton))) < rng.choice([0.15, 0.9], (people, 1))
+        if people > 1 and rng.random() < 0.4:  # two people with the same labels: the similarities tie
+            xy[1], seen[1] = xy[0], seen[0]
         boxes = np.concatenate([xy.min(1), xy.max(1)], 1).reshape(-1, 4)
         areas = np.round(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) * 0.5)
         extra = []

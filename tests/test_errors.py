@@ -165,6 +165,13 @@ def test_no_order_of_scores_beats_the_best_scores(seed):
     assert best > 0.3 and (best_scores(record, match_all([record], rows(poses))[0]) > 0).sum() == 3
 
 
+def test_best_scores_where_more_than_twenty_are_found():
+    """Scores above 1 of detections that do not count must not come before the new scores."""
+    record = people(21)
+    strangers = record.truth.xy[:2].astype(float) + [0, 3000]
+    assert fixed(record, rows(strangers, [40, 30]), "not found", "score") == pytest.approx(91 / 101)  # 19 of 21
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_on_random_photographs(seed):
     records, results = scene(seed)
