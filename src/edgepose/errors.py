@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,14 +26,18 @@ from edgepose.results import jpeg, write_whole
 from edgepose.sheets import region, sheet, view
 from edgepose.weights import DEFAULT
 
+STEPS = ("ap", *FIXES, "all")
 
-def analyse(records: Sequence[Record], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+
+def analyse(
+    records: Sequence[Record], results: Sequence[Mapping[str, Any]], tick: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Everything about the faults in `results`, as JSON values.
 
     photographs, people, people_found, labels (joints), detections, and of these double, outranked, background
     (`false_positives`) and excused, which are of people who are ignored. joints, per_joint, per_size: share of the
     labels of each of `JOINT_KINDS`. ap; ap_with: AP with one of `FIXES` put right, and with `all`; gain: the same
-    less `ap`.
+    less `ap`. `tick` is called after each of the `STEPS` measurements of AP.
     """
     found = match_all(records, results)
     kinds = [classify(r, f) for r, f in zip(records, found, strict=True)]
@@ -42,9 +47,14 @@ def analyse(records: Sequence[Record], results: Sequence[Mapping[str, Any]]) -> 
     sizes = [(name, labelled & (areas >= low) & (areas < high)) for name, low, high in SIZES]
     joints = enumerate(records[0].truth.skeleton.joints)
     false = [false_positives(f) for f in found]
-    ap = average_precision(records, results)["AP"]
-    fixed = {k: average_precision(records, fix(records, results, [k], found))["AP"] for k in FIXES}
-    fixed["all"] = average_precision(records, fix(records, results, FIXES, found))["AP"]
+    fixed = {}
+    for name in STEPS:
+        rows = results
+        if name != "ap":
+            rows = fix(records, found, kinds, FIXES if name == "all" else [name])
+        fixed[name] = average_precision(records, rows)["AP"]
+        tick()
+    ap = fixed.pop("ap")
     return {
         "photographs": len(records),
         "people": int(labelled.sum()),
@@ -110,6 +120,9 @@ def errors(
         threads: CPU threads of the network.
         no_flip: do not look at the mirrored picture as well.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
     if photographs < 1:
         raise ValueError(f"--photographs must be 1 or more, not {photographs}")
     source: Any = folder.entry("edgepose.data", data)
@@ -123,7 +136,11 @@ def errors(
     names = [name for name, _ in given]
     if len(set(names)) < len(names):
         names = [f"{name} ({mark})" for name, mark in zip(names, ("1st", "2nd"), strict=True)]
-    reports = [analyse(records, rows) for _, rows in given]
+    reports = []
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        for name, (_, rows) in zip(names, given, strict=True):
+            task = progress.add_task(f"errors of {name}", total=len(STEPS))
+            reports.append(analyse(records, rows, lambda: progress.advance(task)))  # noqa: B023
     found = [match_all(records, rows) for _, rows in given]
     near = np.array([[photograph_similarity(r, f) for r, f in zip(records, each, strict=True)] for each in found])
     write_whole(out / "errors.json", json.dumps(dict(zip(names, reports, strict=True)), indent=1).encode())

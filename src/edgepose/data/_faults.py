@@ -84,34 +84,32 @@ def best_scores(record: Record, found: Match) -> NDArray[np.float64]:
 
 
 def fix(
-    records: Sequence[Record], results: Sequence[Mapping[str, Any]], kinds: Sequence[str], found: Sequence[Match]
+    records: Sequence[Record], found: Sequence[Match], joints: Sequence[NDArray[np.int64]], kinds: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The results with the faults of these `kinds` (of `FIXES`) put right; `found` is `match_all(records, results)`.
+    """Results with the faults of these `kinds` (of `FIXES`) put right; `joints` is `classify` of every record.
 
     Joints go to their labels, `score` gives the best scores, `double` and `background` take detections away, `not
     found` adds the people with their labelled pose and the highest score of all.
     """
-    top = max((float(row["score"]) for row in results), default=1.0)
+    top = max((float(match.scores[0]) for match in found if len(match.scores)), default=1.0)
+    wanted = [JOINT_KINDS.index(k) for k in kinds if k in JOINT_KINDS]
     rows = []
-    for record, match in zip(records, found, strict=True):
-        faults = classify(record, match)
+    for record, match, faults in zip(records, found, joints, strict=True):
         gone = np.zeros(len(match.xy), bool)
         for kind, which in false_positives(match).items():
             gone |= which & (kind in kinds)
-        xy, scores = match.xy.copy(), match.scores.copy()
-        wanted = [JOINT_KINDS.index(k) for k in kinds if k in JOINT_KINDS]
-        for d, p in enumerate(match.person):
-            if p >= 0:
-                wrong = np.isin(faults[p], wanted)
-                xy[d, wrong] = record.truth.xy[p, wrong]
-        lost = [p for p in range(len(faults)) if "not found" in kinds and (faults[p] == LOST).any()]
-        xy = np.concatenate([xy[~gone], record.truth.xy[lost].astype(float)])
-        scores = np.concatenate([scores[~gone], np.full(len(lost), top)])
-        rows += [
-            {"image_id": record.id, "category_id": 1, "keypoints": np.pad(pose, ((0, 0), (0, 1))).ravel().tolist()}
-            | {"score": float(score)}
-            for pose, score in zip(xy, scores, strict=True)
-        ]
+        xy, has = match.xy.copy(), match.person >= 0
+        wrong = np.zeros(xy.shape[:2], bool)
+        wrong[has] = np.isin(faults[match.person[has]], wanted)
+        truth = np.zeros_like(xy)
+        truth[has] = record.truth.xy[match.person[has]]
+        xy[wrong] = truth[wrong]
+        lost = np.flatnonzero((faults == LOST).any(1)) if "not found" in kinds else []
+        xy = np.concatenate([xy[~gone], record.truth.xy[lost]])
+        table = np.concatenate([xy, np.ones((*xy.shape[:2], 1))], 2).reshape(len(xy), 3 * xy.shape[1]).tolist()
+        scores = [*match.scores[~gone].tolist(), *[top] * len(lost)]
+        row = {"image_id": record.id, "category_id": 1}
+        rows += [{**row, "keypoints": k, "score": score} for k, score in zip(table, scores, strict=True)]
     if "score" in kinds:
         right = match_all(records, rows)
         rows = [{**row, "score": 0.0} for row in rows]

@@ -29,14 +29,15 @@ def coco_truth(records: Sequence[Record]) -> dict[str, Any]:
     """Labelled people, crowds and people without labelled joints in COCO's keypoint format."""
     people: list[dict[str, Any]] = []
     for record in records:
-        for person, area in zip(record.truth, record.areas, strict=True):
-            seen = person.scores > 0
-            x0, y0, x1, y1 = map(float, person.box) if person.box is not None else (0.0, 0.0, 0.0, 0.0)
-            table = np.concatenate([person.xy * seen[:, None], 2.0 * seen[:, None]], 1)
-            people.append(
-                {"image_id": record.id, "iscrowd": 0, "area": float(area), "bbox": [x0, y0, x1 - x0, y1 - y0]}
-                | {"num_keypoints": int(seen.sum()), "keypoints": [float(v) for v in table.ravel()]}
-            )
+        truth, seen = record.truth, record.truth.scores > 0
+        table = np.concatenate([truth.xy * seen[..., None], 2.0 * seen[..., None]], 2)
+        boxes = np.zeros((len(truth), 4)) if truth.boxes is None else truth.boxes.astype(float)
+        boxes[:, 2:] -= boxes[:, :2]
+        rows = table.reshape(len(truth), 3 * len(truth.skeleton)).tolist()
+        count, areas = seen.sum(1).tolist(), np.asarray(record.areas, float).tolist()
+        for keypoints, labelled, box, area in zip(rows, count, boxes.tolist(), areas, strict=True):
+            person = {"image_id": record.id, "iscrowd": 0, "area": area, "bbox": box}
+            people.append({**person, "num_keypoints": labelled, "keypoints": keypoints})
         people += [{"image_id": record.id, **ignored(record, other)} for other in record.others]
     annotations = [{"id": i, "category_id": 1, **person} for i, person in enumerate(people, 1)]
     images = [{"id": r.id, "width": r.size[0], "height": r.size[1], "file_name": r.name} for r in records]
@@ -122,13 +123,12 @@ def check(records: Sequence[Record], results: Sequence[Mapping[str, Any]]) -> No
             raise ValueError(f"result {i} is not a row of COCO's results format: it needs image_id, keypoints, score")
         if row["image_id"] not in ids:
             raise ValueError(f"result {i} is of image_id {row['image_id']!r}, which is not in this split of the data")
-        keypoints = np.asarray(row["keypoints"], dtype=object)
-        if keypoints.shape != (numbers,):
-            joints = records[0].truth.skeleton.name
-            raise ValueError(f"result {i} has {keypoints.size} numbers in keypoints; {joints} needs {numbers}")
+        if not isinstance(row["keypoints"], Sequence | np.ndarray) or len(row["keypoints"]) != numbers:
+            joints, found = records[0].truth.skeleton.name, np.size(row["keypoints"])
+            raise ValueError(f"result {i} has {found} numbers in keypoints; {joints} needs {numbers}")
         try:
-            good = np.isfinite(np.asarray([*row["keypoints"], row["score"]], float)).all()
-        except (TypeError, ValueError):
+            good = math.isfinite(math.fsum(row["keypoints"]) + row["score"])
+        except (TypeError, ValueError, OverflowError):
             good = False
         if not good:
             raise ValueError(f"result {i} (image_id {row['image_id']!r}) holds something that is not a finite number")
