@@ -240,6 +240,19 @@ def test_the_command_compares_two_results(tmp_path, capsys):
     assert cv2.imread(str(out / "errors.png")).shape[0] > 900
 
 
+def test_the_same_file_twice(tmp_path):
+    """Both reports are kept, under different names, and nothing has changed."""
+    photographs(tmp_path, 1)
+    (tmp_path / "r.json").write_text("[]")
+    words = ["errors", "--root", str(tmp_path), "--split", "small", "--out", str(tmp_path / "out")]
+    assert (
+        cli.main([*words, *(w for flag in ("--results", "--results-b") for w in (flag, str(tmp_path / "r.json")))]) == 0
+    )
+    first, second = json.loads((tmp_path / "out" / "errors.json").read_text()).items()
+    assert first[0] != second[0] and first[1] == second[1]
+    assert (tmp_path / "out" / "photographs.csv").read_text().splitlines()[1] == "1,1.png,1,0.0,0.0,0.0"
+
+
 def test_complaints_of_the_command(tmp_path, capsys):
     truth = photographs(tmp_path)
     words = ["errors", "--root", str(tmp_path), "--split", "small", "--out", str(tmp_path / "out"), "--results"]

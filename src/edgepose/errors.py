@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,13 +135,15 @@ def errors(
         wanted.append((model_b or DEFAULT, results_b))
     given = [answers(records, name, file, runtime, device, threads, flip) for name, file in wanted]
     names = [name for name, _ in given]
+    if len(set(names)) < len(names):  # two copies of one model: call them what the user calls them
+        names = ["/".join(Path(file or name).parts[-2:]) for name, file in wanted]
     if len(set(names)) < len(names):
         names = [f"{name} ({mark})" for name, mark in zip(names, ("1st", "2nd"), strict=True)]
     reports = []
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         for name, (_, rows) in zip(names, given, strict=True):
             task = progress.add_task(f"errors of {name}", total=len(STEPS))
-            reports.append(analyse(records, rows, lambda: progress.advance(task)))  # noqa: B023
+            reports.append(analyse(records, rows, partial(progress.advance, task)))
     found = [match_all(records, rows) for _, rows in given]
     near = np.array([[photograph_similarity(r, f) for r, f in zip(records, each, strict=True)] for each in found])
     write_whole(out / "errors.json", json.dumps(dict(zip(names, reports, strict=True)), indent=1).encode())

@@ -15,7 +15,7 @@ Unlike the paper, a joint that is put right goes to its label, not to the edge o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
