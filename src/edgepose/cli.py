@@ -187,7 +187,8 @@ def import_(
 # ── eval and train: functions of other files that need extras, imported only when one of them is called ──────────────
 
 LATE = {  # command -> module, function, what it must be able to import, line for `edgepose --help`
-    "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval",), "Measure a model on a labelled data set."),
+    "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval", "matplotlib"), "Measure a model on labelled data."),
+    "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
     "data check": ("edgepose.check", "run", (), "Check a labelled data set and draw its labels."),
     "data convert": ("edgepose.convert", "run", (), "Convert labels: COCO, YOLO, CVAT, Label Studio."),
