@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from edgepose.codecs import STD
+from edgepose.codecs.bottomup import BottomUp
 from edgepose.models.litepose import add_fusion_head, ramped, run_fusion_head
+from edgepose.skeleton import Skeleton
 
 BLOCKS = (  # per stage of EfficientNet-Lite0: expansion, channels, blocks, stride, kernel
     (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
@@ -99,6 +101,16 @@ class EfficientLite(nn.Module):
 def build(arch: Arch) -> EfficientLite:
     """The network of `arch`, freshly initialised."""
     return EfficientLite(arch)
+
+
+def codec(skeleton: Skeleton, size: int) -> BottomUp:
+    """How the network reads pictures: whole, the short side fitted to `size` pixels."""
+    return BottomUp(skeleton, size)
+
+
+def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the keys used here: there is one layout only."""
+    return dict(state)
 
 
 def infer(state: Mapping[str, Tensor]) -> Arch:

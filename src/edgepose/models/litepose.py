@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgepose.codecs.bottomup import BottomUp
+from edgepose.skeleton import Skeleton
+
 
 @dataclass(frozen=True)
 class Arch:
@@ -175,6 +178,16 @@ def load_imagenet(net: LitePose, path: str) -> None:
     from edgepose.models._transplant import load_imagenet_slices
 
     load_imagenet_slices(net, path)
+
+
+def codec(skeleton: Skeleton, size: int) -> BottomUp:
+    """How the network reads pictures: whole, the short side fitted to `size` pixels."""
+    return BottomUp(skeleton, size)
+
+
+def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the keys used here: there is one layout only."""
+    return dict(state)
 
 
 def infer(state: Mapping[str, Tensor]) -> Arch:
