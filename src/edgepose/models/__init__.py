@@ -1,9 +1,9 @@
 """Networks: one file a paper. The file name is the first part of a model's name: `litepose-xs` -> litepose.py.
 
-Such a file holds `Arch` (sizes, frozen), `build(arch)`, `codec(skeleton, size)`, `native(state dict)` (released weights
-under the file's own keys), `infer(state dict) -> Arch` and `ARCHS`: variant -> (Arch, size). A size is that of the
-input in pixels: the short side for whole pictures, (w, h) for crops. `zoo.json` lists all of them for machines without
-torch; after a change, rewrite it with `python -m edgepose.models`.
+Such a file holds `Arch` (sizes, frozen), `build(arch)`, `codec(arch, skeleton, size)`, `native(state dict)` (released
+weights under the file's own keys), `infer(state dict) -> Arch` and `ARCHS`: variant -> (Arch, size). A size is that of
+the input in pixels: the short side for whole pictures, (w, h) for crops. `zoo.json` lists all of them for machines
+without torch; after a change, rewrite it with `python -m edgepose.models`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def card(name: str, skeleton: Skeleton | None = None) -> Card:
     arch = replace(arch, joints=len(skeleton))
     with torch.device("meta"):
         found = cost(module.build(arch), input_hw(size))
-    codec = module.codec(skeleton, size)
+    codec = module.codec(arch, skeleton, size)
     return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper)
 
 

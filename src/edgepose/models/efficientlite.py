@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate
 
 from edgepose.codecs import STD
 from edgepose.codecs.bottomup import BottomUp
+from edgepose.models._keys import count
 from edgepose.models.litepose import add_fusion_head, ramped, run_fusion_head
 from edgepose.skeleton import Skeleton
 
@@ -103,7 +104,7 @@ def build(arch: Arch) -> EfficientLite:
     return EfficientLite(arch)
 
 
-def codec(skeleton: Skeleton, size: int) -> BottomUp:
+def codec(arch: Arch, skeleton: Skeleton, size: int) -> BottomUp:
     """How the network reads pictures: whole, the short side fitted to `size` pixels."""
     return BottomUp(skeleton, size)
 
@@ -118,9 +119,8 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
     try:
         widths = tuple(state[f"deconv_refined.{i}.weight"].shape[1] for i in range(3))
         kernels = tuple(state[f"deconv_refined.{i}.weight"].shape[-1] for i in range(3))
-        stages = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("stages."))
-        return Arch(state["final_refined.1.conv.3.weight"].shape[0], stages, widths, kernels)
-    except (KeyError, ValueError) as error:
+        return Arch(state["final_refined.1.conv.3.weight"].shape[0], count(state, "stages."), widths, kernels)
+    except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not an EfficientLite checkpoint: {error}") from error
 
 
