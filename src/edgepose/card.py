@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import types
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -122,6 +122,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if hint is Codec:
         return _codec(value, where)
+    if is_dataclass(hint) and hint is not Skeleton and isinstance(value, dict):
+        return typed(hint, value, where + ".")
     if hint is Skeleton:
         return SKELETONS.get(value) or Skeleton.from_dict({}) if isinstance(value, str) else Skeleton.from_dict(value)
     if origin in (Union, types.UnionType):

@@ -20,7 +20,7 @@ from edgepose.weights import BUNDLED, DEFAULT, bundled
 
 THRESHOLD = 0.15  # of a person's score, which is the mean over all joints, for pictures and plain JSON
 EXTRAS = {
-    "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval"),
+    "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval", "matplotlib", "tensorboard"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
 }
 
@@ -216,7 +216,7 @@ def import_(
 
 LATE = {  # command -> module, function, what it must be able to import, line for `edgepose --help`
     "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval",), "Measure a model on a labelled data set."),
-    "train": ("edgepose.train", "train", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+    "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
 }
 
 
@@ -249,6 +249,10 @@ def main(args: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[..., Any]] = {"predict": predict, "models": models, "info": info, "import": import_}
     try:
         commands |= {name: _late(name, args[:1] == [name]) for name in LATE}
+        if args[:1] == ["train"]:  # its flags have the values of the recipe that is named
+            from edgepose.runs import command
+
+            commands["train"], args = command(args)
         about = "2D human poses in pictures. `edgepose predict photo.jpg` is a start."
         code = tyro.extras.subcommand_cli_from_dict(
             commands, prog="edgepose", description=about, args=args or ["--help"]

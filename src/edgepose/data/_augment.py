@@ -118,8 +118,8 @@ def distort(sample: Sample, rng: Generator, how: Augment) -> Sample:
     if rng.random() < how.blur:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
     if rng.random() < how.occlusion:
-        s = image.shape[0]
-        w, h = (int(v) for v in rng.uniform(0.05, 0.3, 2) * s)
-        x, y, u, v = (int(a) for a in rng.uniform(0, 1, 4) * (s - w, s - h, s - w, s - h))
+        down, across = image.shape[:2]
+        w, h = (int(v) for v in rng.uniform(0.05, 0.3, 2) * (across, down))
+        x, y, u, v = (int(a) for a in rng.uniform(0, 1, 4) * (across - w, down - h, across - w, down - h))
         image[y : y + h, x : x + w] = image[v : v + h, u : u + w].copy() if rng.random() < 0.5 else rng.integers(256)
     return Sample(np.asarray(image, np.uint8), truth, sample.sparse)

