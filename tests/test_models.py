@@ -1,7 +1,9 @@
 """What every network in `edgepose.models` promises, and that zoo.json is up to date."""
 
+import functools
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -9,10 +11,41 @@ torch = pytest.importorskip("torch")
 
 from edgepose import folder, models  # noqa: E402
 from edgepose.card import Card  # noqa: E402
+from edgepose.codecs.bottomup import BottomUp  # noqa: E402
 from edgepose.models.__main__ import text  # noqa: E402
 from edgepose.skeleton import COCO17, CROWDPOSE14  # noqa: E402
 
 NAMES = models.names()
+known = functools.cache(models.card)
+FACTS = {row["name"]: row for row in models.zoo()}
+
+
+def card(name):
+    return known(name, None)
+
+
+def networks(names):
+    """The names without those that differ from an earlier one in their input alone."""
+    seen = {}
+    for name in names:
+        seen.setdefault((name.split("-")[0], str({**card(name).arch, "joints": 0})), name)
+    return list(seen.values())
+
+
+def slow_unless(fine, names):
+    return [name if fine(name) else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+def probe(card, *batches):
+    """Shapes of small inputs that the network takes: whole pictures of any multiple of 64, crops of one size."""
+    size = card.codec.input_size
+    shapes = [(64, 128), (128, 192), (64, 64)] if isinstance(size, int) else [size[::-1]] * 3
+    return [(n, 3, *hw) for n, hw in zip(batches, shapes, strict=False)]
+
+
+def unused(name):
+    """Weights that released checkpoints have and the forward pass does not need."""
+    return getattr(folder.entry("edgepose.models", name.split("-")[0]), "UNUSED", ())
 
 
 def test_names_follow_the_files():
@@ -20,49 +53,81 @@ def test_names_follow_the_files():
     assert "litepose-xs" in NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_unless(lambda name: FACTS[name]["params"] < 4e7, networks(NAMES)))
 def test_outputs_and_gradients(name):
-    """One map per stride of the codec, finest last; joint heatmaps first; every weight learns."""
-    card = models.card(name)
-    net = models.build(card)
-    outputs = net(torch.randn(2, 3, 64, 128))
-    sizes = [(64 // s, 128 // s) for s in card.codec.strides]
-    assert [tuple(o.shape[2:]) for o in outputs] == sizes
-    assert [o.shape[1] for o in outputs] == [2 * len(COCO17), len(COCO17)]
+    """Maps at the codec's strides, finest last; joint heatmaps first; every weight learns."""
+    codec = card(name).codec
+    net = models.build(card(name))
+    ((n, _, h, w),) = shapes = probe(card(name), 1)
+    outputs = net(torch.randn(shapes[0]))
+    joints = len(codec.skeleton)
+    if isinstance(codec, BottomUp):
+        assert [tuple(o.shape) for o in outputs] == [
+            (n, c * joints, h // s, w // s) for c, s in zip((2, 1), codec.strides, strict=True)
+        ]
+    else:
+        assert {tuple(o.shape) for o in outputs} == {(n, joints, h // codec.stride, w // codec.stride)}
     sum((o * torch.randn_like(o)).sum() for o in outputs).backward()
-    assert [k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    still = {k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert still == {k for k in still if k.startswith(unused(name))}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", networks(NAMES))
 @pytest.mark.parametrize("skeleton", [COCO17, CROWDPOSE14], ids=lambda s: s.name)
 def test_card_round_trip(name, skeleton, tmp_path):
-    card = models.card(name, skeleton)
-    card.write(tmp_path)
+    made = models.card(name, skeleton)
+    made.write(tmp_path)
     again = Card.read(tmp_path)
-    assert again == card
-    shapes = [(k, v.shape) for k, v in models.build(card).state_dict().items()]
-    assert [(k, v.shape) for k, v in models.build(again).state_dict().items()] == shapes
+    assert again == made
+    with torch.device("meta"):
+        shapes = [(k, v.shape) for k, v in models.build(made).state_dict().items()]
+        assert [(k, v.shape) for k, v in models.build(again).state_dict().items()] == shapes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", networks(NAMES))
 def test_arch_is_inferred_from_the_weights(name):
-    card = models.card(name)
-    module = folder.entry("edgepose.models", card.family)
-    assert module.infer(models.build(card).state_dict()) == module.Arch(**card.arch)
+    module = folder.entry("edgepose.models", card(name).family)
+    with torch.device("meta"):
+        state = models.build(card(name)).state_dict()
+    assert module.infer(module.native(state)) == module.Arch(**card(name).arch)
 
 
-SMALL = [next(n for n in NAMES if n.startswith(file)) for file in folder.names("edgepose.models")]
+SMALL = [
+    min((n for n in NAMES if n.split("-")[0] == file), key=lambda n: FACTS[n]["gmacs"])
+    for file in folder.names("edgepose.models")
+]
 RUNTIMES = folder.names("edgepose.runtimes")
 NEEDS = {"onnx": ("onnx", "onnxscript"), "pytorch": ("safetensors",)}
 
 
+def shallow(card):
+    """The card of the same network with one block, or module, wherever its arch counts them."""
+
+    def one(counts):
+        return [one(c) for c in counts] if isinstance(counts, list) else min(counts, 1)
+
+    counted = {k: one(v) for k, v in card.arch.items() if k in ("blocks", "modules")}
+    return replace(card, arch=card.arch | counted)
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize("name", [n if n in SMALL else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+@pytest.mark.parametrize("name", SMALL)
 def test_every_runtime_agrees_with_the_network(name, runtime, tmp_path):
+    """The smallest network of every file, without its repetitions where that is no small one."""
+    agree(card(name) if FACTS[name]["gmacs"] < 1 else shallow(card(name)), runtime, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("name", networks(NAMES))
+def test_every_runtime_agrees_with_every_network(name, runtime, tmp_path):
+    agree(card(name), runtime, tmp_path)
+
+
+def agree(card, runtime, tmp_path):
     for module in NEEDS[runtime]:
         pytest.importorskip(module)
     torch.manual_seed(0)
-    card = models.card(name)
     net = models.build(card).eval()
     for key, buffer in net.named_buffers():  # norms with something to fold
         if key.endswith(("running_mean", "running_var")):
@@ -71,7 +136,7 @@ def test_every_runtime_agrees_with_the_network(name, runtime, tmp_path):
     path = tmp_path / f"model.{engine.SUFFIX}"
     engine.write(card, net, path)
     run = engine.read(card, path)
-    for shape in ((1, 3, 128, 192), (2, 3, 64, 64)):
+    for shape in probe(card, 0, 1, 2)[1:]:
         batch = torch.randn(shape)
         with torch.inference_mode():
             expected = [maps.numpy() for maps in net(batch)]
@@ -90,7 +155,8 @@ def test_unknown_names_are_answered_with_the_nearest():
         models.build(Card("litepose-xs", {"depth": 3}, models.card("litepose-xs").codec))
 
 
-def test_zoo_file_is_up_to_date():
+def test_zoo_file_is_up_to_date(monkeypatch):
+    monkeypatch.setattr("edgepose.models.__main__.card", known)
     assert models.ZOO_FILE.read_text() == text(), "run: python -m edgepose.models"
 
 

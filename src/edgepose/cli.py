@@ -159,12 +159,12 @@ def import_(
     out: Path,
     input_size: Annotated[str | None, tyro.conf.arg(name="input", metavar="HxW")] = None,
 ) -> int:
-    """Turn an official LitePose checkpoint into a model folder (needs the extra `export`).
+    """Turn a released checkpoint of a known network into a model folder (needs the extra `export`).
 
     Args:
         file: the checkpoint (.pth, .safetensors).
         out: the model folder to make.
-        input_size: height and width of the network's input in pixels, for architectures of unknown size.
+        input_size: height and width of the network's input in pixels, where it is not the usual one or not known.
     """
     from edgepose.runtimes import need
 

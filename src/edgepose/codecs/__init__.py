@@ -40,17 +40,18 @@ class Codec(Protocol):
     def decode(self, maps: Sequence[Maps], warps: Sequence[Sequence[Warp]]) -> Poses: ...
 
 
-_SCALE = (1 / (255 * STD)).astype(np.float32)
-_SHIFT = (-MEAN / STD).astype(np.float32)
+RGB = tuple[float, float, float]
 
 
-def normalise(images: NDArray[np.uint8]) -> Batch:
-    """uint8 RGB pictures (h, w, 3) or (n, h, w, 3) -> (n, 3, h, w) float32, ImageNet mean 0 and deviation 1."""
+def normalise(images: NDArray[np.uint8], mean: RGB | NDArray = MEAN, std: RGB | NDArray = STD) -> Batch:
+    """uint8 RGB pictures (h, w, 3) or (n, h, w, 3) -> (n, 3, h, w) float32, less `mean` and over `std` (of [0, 1])."""
     if images.ndim == 3:
         images = images[None]
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    scale, shift = (1 / (255 * std)).astype(np.float32), (-mean / std).astype(np.float32)
     out = np.empty((len(images), 3, *images.shape[1:3]), np.float32)
     for n in range(len(images)):
         for c in range(3):
-            np.multiply(images[n, :, :, c], _SCALE[c], out=out[n, c])
-            out[n, c] += _SHIFT[c]
+            np.multiply(images[n, :, :, c], scale[c], out=out[n, c])
+            out[n, c] += shift[c]
     return out

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepose.codecs import Batch, Image, Maps, Targets, normalise
+from edgepose.codecs import RGB, Batch, Image, Maps, Targets, normalise
 from edgepose.codecs.crop import crop
 from edgepose.codecs.heatmap import METHODS, gaussian_targets, peaks, unbiased_targets
 from edgepose.poses import Poses
@@ -25,6 +25,7 @@ class TopDown:
     flip: also run the mirrored crops. shift_flipped: move the mirrored maps by one pixel, because without UDP a map and
     its mirror image are three quarters of a map pixel apart (HRNet); no effect with `"udp"`.
     padding: the crop's side over the box's. threshold: joints above it count in a person's score.
+    mean, std: what pictures (RGB, 0 to 1) are normalised with: ImageNet's, but for imported hourglasses of MPII.
     With `"udp"` lengths are measured between the centres of the first and the last pixel, so that a mirrored map is the
     map of the mirrored crop, and targets are not rounded. Raises `ValueError` for values outside these.
     """
@@ -38,6 +39,8 @@ class TopDown:
     shift_flipped: bool = True
     padding: float = 1.25
     threshold: float = 0.2
+    mean: RGB = (0.485, 0.456, 0.406)
+    std: RGB = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
         for name, good in (
@@ -45,6 +48,7 @@ class TopDown:
             ("decode_with", self.decode_with in METHODS),
             ("sigma", self.sigma > 0),
             ("padding", self.padding > 0),
+            ("std", min(self.std) > 0),
         ):
             if not good:
                 raise ValueError(f"TopDown cannot have {name} = {getattr(self, name)!r}")
@@ -72,7 +76,7 @@ class TopDown:
         if not len(boxes):
             return [], []
         warps = [self.frame(box) for box in boxes]
-        batch = normalise(np.stack([crop(image, warp) for warp in warps]))
+        batch = normalise(np.stack([crop(image, warp) for warp in warps]), self.mean, self.std)
         if self.flip:
             batch, warps = np.concatenate([batch, batch[..., ::-1]]), warps + [w.mirrored() for w in warps]
         return [batch], [warps]

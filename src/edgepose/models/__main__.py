@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from edgepose.models import ZOO_FILE, card, names
+from edgepose.models import ZOO_FILE, card, input_hw, names
 from edgepose.skeleton import COCO17, CROWDPOSE14
 
 # AP of the authors' weights, single scale with flip test (LitePose README and slides); not ours to ship
@@ -26,9 +26,9 @@ def rows() -> list[dict[str, Any]]:
     """One row per network and skeleton, in the layout of zoo.json."""
     out = []
     for name in names():
-        skeletons = (COCO17, CROWDPOSE14) if name.startswith("litepose-") else (COCO17,)
-        for skeleton in skeletons:
+        for skeleton in (COCO17, CROWDPOSE14) if name.startswith("litepose-") else (None,):
             made = card(name, skeleton)
+            skeleton = made.codec.skeleton
             scores = PUBLISHED.get((name, skeleton.name), {})
             size = made.codec.input_size  # pyright: ignore[reportAttributeAccessIssue]
             out.append(
@@ -36,7 +36,7 @@ def rows() -> list[dict[str, Any]]:
                     "name": name,
                     "skeleton": skeleton.name,
                     "joints": len(skeleton),
-                    "input": [size, size],
+                    "input": list(input_hw(size)),
                     "params": made.params,
                     "gmacs": made.gmacs,
                     "gmacs_paper": made.gmacs_paper,

@@ -18,7 +18,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from edgepose.codecs import STD
+from edgepose.codecs.bottomup import BottomUp
+from edgepose.models._keys import count
 from edgepose.models.litepose import add_fusion_head, ramped, run_fusion_head
+from edgepose.skeleton import Skeleton
 
 BLOCKS = (  # per stage of EfficientNet-Lite0: expansion, channels, blocks, stride, kernel
     (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
@@ -101,14 +104,23 @@ def build(arch: Arch) -> EfficientLite:
     return EfficientLite(arch)
 
 
+def codec(arch: Arch, skeleton: Skeleton, size: int) -> BottomUp:
+    """How the network reads pictures: whole, the short side fitted to `size` pixels."""
+    return BottomUp(skeleton, size)
+
+
+def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the keys used here: there is one layout only."""
+    return dict(state)
+
+
 def infer(state: Mapping[str, Tensor]) -> Arch:
     """The `Arch` whose network has the shapes of a state dict; `ValueError` if it is none."""
     try:
         widths = tuple(state[f"deconv_refined.{i}.weight"].shape[1] for i in range(3))
         kernels = tuple(state[f"deconv_refined.{i}.weight"].shape[-1] for i in range(3))
-        stages = 1 + max(int(k.split(".")[1]) for k in state if k.startswith("stages."))
-        return Arch(state["final_refined.1.conv.3.weight"].shape[0], stages, widths, kernels)
-    except (KeyError, ValueError) as error:
+        return Arch(state["final_refined.1.conv.3.weight"].shape[0], count(state, "stages."), widths, kernels)
+    except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not an EfficientLite checkpoint: {error}") from error
 
 

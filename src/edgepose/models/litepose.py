@@ -8,12 +8,17 @@ then J tags, then J heatmaps; h and w are multiples of 16.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from edgepose.codecs.bottomup import BottomUp
+from edgepose.models._keys import bare, count
+from edgepose.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -177,24 +182,50 @@ def load_imagenet(net: LitePose, path: str) -> None:
     load_imagenet_slices(net, path)
 
 
+def codec(arch: Arch, skeleton: Skeleton, size: int) -> BottomUp:
+    """How the network reads pictures: whole, the short side fitted to `size` pixels."""
+    return BottomUp(skeleton, size)
+
+
+_MMPOSE = (  # MMPose's names of modules (its pull request 1486) -> the authors'
+    (r"^first\.([01])\.conv\.", r"first.\1.0."),
+    (r"^first\.([01])\.bn\.", r"first.\1.1."),
+    (r"^first\.2\.conv\.", "first.2."),
+    (r"^first\.2\.bn\.", "first.3."),
+    (r"^(final_\w+\.\d)\.conv\.0\.conv\.", r"\1.conv.0."),
+    (r"^(final_\w+\.\d)\.conv\.0\.bn\.", r"\1.conv.1."),
+    (r"^(final_\w+\.\d)\.conv\.1\.conv\.", r"\1.conv.3."),
+    *((rf"^(stage\.\d+\.\d+)\.conv\.{i}\.{theirs}\.", rf"\1.{part}.{ours}.")
+      for i, part in enumerate(("inv", "depth_conv", "point_conv")) for ours, theirs in enumerate(("conv", "bn"))),
+)  # fmt: skip
+
+
+def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under the keys used here: the authors', or those of MMPose."""
+    given = bare(state)
+    if given.keys() == set(state):
+        return given
+    for pattern, ours in _MMPOSE:
+        given = {re.sub(pattern, ours, key): value for key, value in given.items()}
+    return given
+
+
 def infer(state: Mapping[str, Tensor]) -> Arch:
     """The `Arch` whose LitePose has the shapes of a state dict in the official layout; `ValueError` if it is none."""
     try:
-        stages = range(4)
-        blocks = tuple(1 + max(int(k.split(".")[2]) for k in state if k.startswith(f"stage.{s}.")) for s in stages)
-        first = [f"stage.{s}.0." for s in stages]
+        first = [f"stage.{s}.0." for s in range(4)]
         return Arch(
             joints=state["final_refined.1.conv.3.weight"].shape[0],
             stem=state["first.2.weight"].shape[0],
             channels=tuple(state[f + "point_conv.0.weight"].shape[0] for f in first),
-            blocks=blocks,
+            blocks=tuple(count(state, f"stage.{s}.") for s in range(4)),
             kernels=tuple(state[f + "depth_conv.0.weight"].shape[-1] for f in first),
             expansion=state["stage.0.0.inv.0.weight"].shape[0] // state["stage.0.0.inv.0.weight"].shape[1],
             deconv_channels=tuple(state[f"deconv_refined.{i}.weight"].shape[1] for i in range(3)),
             deconv_kernels=tuple(state[f"deconv_refined.{i}.weight"].shape[-1] for i in range(3)),
             fusion="deconv_raw.0.weight" in state,
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"not a LitePose checkpoint: {error}") from error
 
 
