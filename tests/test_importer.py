@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edgepose import importer  # noqa: E402
+from edgepose.models import hourglass, simplebaseline  # noqa: E402
 from edgepose.models.litepose import ARCHS, Arch, LitePose  # noqa: E402
 
 TINY = Arch(blocks=(1, 1, 1, 1))
@@ -244,3 +245,72 @@ def test_other_joint_counts(tmp_path):
     torch.save(network(replace(TINY, joints=15)).state_dict(), tmp_path / "a.pth")
     with pytest.raises(ValueError, match=r"a\.pth has 15 joints; known are 17 \(COCO\), 16 \(MPII\) and 14"):
         importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", (256, 256))
+
+
+def test_counters_that_old_files_lack(tmp_path, without_export):
+    net = network(TINY)
+    state = {k: v for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "old.pth")
+    importer.import_checkpoint(tmp_path / "old.pth", tmp_path / "out", (64, 64))
+    assert same(without_export[0], net)
+
+
+def test_what_mmpose_keeps_beside_the_weights(tmp_path, without_export):
+    """Its files hold facts about the data set as numpy arrays; these run no code, and are not needed."""
+    net = network(TINY)
+    facts = {"dataset_meta": {"sigmas": np.array([0.02, 0.1]), "flip": np.arange(3), "name": "coco"}, "epoch": 210}
+    torch.save({"meta": facts, "state_dict": net.state_dict()}, tmp_path / "mmpose.pth")
+    importer.import_checkpoint(tmp_path / "mmpose.pth", tmp_path / "out", (64, 64))
+    assert same(without_export[0], net)
+
+
+TOP_DOWN = simplebaseline.Arch(blocks=(1, 1, 1, 1), bottleneck=False, stem=8, deconv_channels=(8, 8, 8))
+
+
+def test_sizes_of_crops(tmp_path):
+    torch.save(simplebaseline.build(simplebaseline.Arch()).state_dict(), tmp_path / "r50.pth")
+    torch.save(simplebaseline.build(TOP_DOWN).state_dict(), tmp_path / "own.pth")
+    usual = importer.import_checkpoint(tmp_path / "r50.pth", tmp_path / "out")
+    assert (usual.model, usual.codec.input_size, usual.codec.sigma) == ("simplebaseline-r50", (192, 256), 2)
+    large = importer.import_checkpoint(tmp_path / "r50.pth", tmp_path / "out", (384, 288))
+    assert (large.model, large.codec.input_size, large.codec.sigma) == ("simplebaseline-r50-384x288", (288, 384), 3)
+    own = importer.import_checkpoint(tmp_path / "own.pth", tmp_path / "out", (128, 96))
+    assert (own.model, own.codec.input_size) == ("simplebaseline", (96, 128))
+    with pytest.raises(ValueError, match="input 120x96 does not fit this network"):
+        importer.import_checkpoint(tmp_path / "own.pth", tmp_path / "out", (120, 96))
+    with pytest.raises(ValueError, match="--input HxW"):
+        importer.import_checkpoint(tmp_path / "own.pth", tmp_path / "out")
+
+
+def test_mpii_has_16_joints_and_square_crops(tmp_path):
+    arch = simplebaseline.Arch(joints=16)
+    torch.save(simplebaseline.build(arch).state_dict(), tmp_path / "a.pth")
+    card = importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out")
+    assert (card.model, card.codec.input_size) == ("simplebaseline-r50-256x256", (256, 256))
+    assert card.codec.skeleton.name == "mpii16"
+
+
+def test_the_prefixes_of_mmpose(tmp_path, without_export):
+    net = simplebaseline.build(TOP_DOWN)
+    head = ("deconv_layers", "final_layer")
+    state = {("head." if k.startswith(head) else "backbone.") + k: v for k, v in net.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", (64, 64))
+    assert same(without_export[0], net)
+    del state["backbone.layer3.0.conv2.weight"]
+    torch.save(state | {"backbone.more": torch.ones(1)}, tmp_path / "a.pth")
+    match = r"not a complete simplebaseline .* 1 missing, first 'layer3\.0\.conv2\.weight'; 1 unexpected, first 'more'"
+    with pytest.raises(ValueError, match=match):
+        importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", (64, 64))
+
+
+def test_pictures_for_the_hourglasses_of_mpii(tmp_path):
+    """pytorch-pose takes off MPII's mean colour and divides by nothing; MMPose does as ImageNet's networks."""
+    for arch, mean, std in (
+        (hourglass.Arch(16, 1, (16,) * 5), (0.4404, 0.4440, 0.4327), (1, 1, 1)),
+        (hourglass.Arch(17, 1, (8,) * 3, (1,) * 3, True), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ):
+        torch.save(hourglass.build(arch).state_dict(), tmp_path / "a.pth")
+        codec = importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", (64, 64)).codec
+        ((batch,), _) = codec.encode(np.full((64, 64, 3), 51, np.uint8))
+        np.testing.assert_allclose(batch[0, :, 32, 32], (0.2 - np.array(mean)) / std, atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgepose.models.litepose import ARCHS, Arch, LitePose, infer  # noqa: E402
+from edgepose.models.litepose import ARCHS, Arch, LitePose, infer, native  # noqa: E402
 
 OFFICIAL = [f"litepose-{name}-{data}" for name in ("xs", "s", "m", "l") for data in ("coco", "crowdpose")]
 VARIANTS = {
@@ -95,6 +95,31 @@ def test_outputs_and_gradients_of_variants(arch):
     assert [tuple(o.shape) for o in outputs] == [(2, 2 * arch.joints, 16, 24), (2, arch.joints, 32, 48)]
     sum((o * torch.randn_like(o)).sum() for o in outputs).backward()
     assert [k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def mmpose_name(key):
+    """The key of the authors' LitePose in MMPose's layout (its pull request 1486)."""
+    module, field = key.rsplit(".", 1)
+    parts = module.split(".")
+    kind = "conv" if parts[-1] in "03" else "bn"
+    if parts[0] == "first":
+        at = parts[1] if len(parts) == 3 else "2"
+        return f"backbone.first.{at}.{'conv' if module in ('first.0.0', 'first.1.0', 'first.2') else 'bn'}.{field}"
+    if parts[0] == "stage":
+        at = ("inv", "depth_conv", "point_conv").index(parts[3])
+        return f"backbone.stage.{parts[1]}.{parts[2]}.conv.{at}.{kind}.{field}"
+    if parts[0].startswith("final"):
+        return f"keypoint_head.{parts[0]}.{parts[1]}.conv.{1 if parts[3] == '3' else 0}.{kind}.{field}"
+    return f"keypoint_head.{key}"
+
+
+def test_the_layout_of_mmpose():
+    with torch.device("meta"):
+        state = LitePose().state_dict()
+    theirs = {mmpose_name(key): value for key, value in state.items()}
+    assert "backbone.stage.0.0.conv.1.bn.running_mean" in theirs
+    assert list(native(theirs)) == list(state)
+    assert list(native(state)) == list(state)
 
 
 def test_not_a_litepose():

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from edgepose import folder
 from edgepose.card import Card
+from edgepose.checkpoint import read_state
 from edgepose.codecs.topdown import TopDown
 from edgepose.cost import cost
 from edgepose.models import hourglass, input_hw, skeleton_of
@@ -45,7 +43,7 @@ def import_checkpoint(file: str | Path, out: str | Path, input_size: tuple[int, 
         raise ValueError(f"{file} has sizes of its own, so its input size is unknown: give --input HxW, e.g. 448x448")
     codec = module.codec(arch, skeleton, size)
     with torch.device("meta"):
-        twin = module.build(arch)
+        twin = module.build(arch).eval()
     if isinstance(codec, TopDown):
         check_crop(twin, codec)
     if isinstance(arch, hourglass.Arch) and not arch.basic:
@@ -78,24 +76,48 @@ def load(state: Mapping[str, Tensor], what: str) -> tuple[str, Any]:
     for family in folder.names("edgepose.models"):
         module = folder.entry("edgepose.models", family)
         own = module.native(state)
-        with torch.device("meta"):
-            try:
-                net = module.build(module.infer(own))
-            except (ValueError, IndexError, KeyError, ZeroDivisionError, RuntimeError, TypeError, OverflowError):
-                net = module.build(next(iter(module.ARCHS.values()))[0])
-        wanted = net.state_dict()
-        problem = _difference(own, wanted, what, family)
+        net = _inferred(module, own)
+        if net is None:
+            continue
+        problem = _difference(own, net.state_dict(), what, family)
         if not problem:
             net = net.to_empty(device="cpu")
             net.load_state_dict(own)
             return family, net.eval()
-        shared = own.keys() & wanted.keys()
-        problems.append((sum(own[k].shape == wanted[k].shape for k in shared), len(shared), problem))
-    fitting, _, problem = max(problems, key=lambda p: p[:2])
-    if not fitting:
-        names = ", ".join(folder.names("edgepose.models"))
-        raise ValueError(f"{what} is no checkpoint of a network known here ({names}): first key {next(iter(state))!r}")
-    raise ValueError(problem)
+        problems.append((_alike(own, net.state_dict()), problem))
+    raise ValueError(max(problems)[1] if problems else _nearest(state, what))
+
+
+def _inferred(module: Any, own: Mapping[str, Tensor]) -> Any:
+    """The network, on the meta device, whose sizes a file of `edgepose.models` reads off `own`; None if it cannot."""
+    try:
+        with torch.device("meta"):
+            return module.build(module.infer(own))
+    except (ValueError, IndexError, KeyError, ZeroDivisionError, RuntimeError, TypeError, OverflowError):
+        return None
+
+
+def _nearest(state: Mapping[str, Tensor], what: str) -> str:
+    """One line about what keeps `state` from being the usual network of the file that it is most like."""
+    problems, names = [], folder.names("edgepose.models")
+    for family in names:
+        module = folder.entry("edgepose.models", family)
+        own = module.native(state)
+        with torch.device("meta"):
+            usual = module.build(next(iter(module.ARCHS.values()))[0]).state_dict()
+        problems.append((_alike(own, usual), _difference(own, usual, what, family)))
+    alike, problem = max(problems)
+    if not any(alike):
+        problem = (
+            f"{what} is no checkpoint of a network known here ({', '.join(names)}): first key {next(iter(state))!r}"
+        )
+    return problem
+
+
+def _alike(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[int, int]:
+    """How many tensors have the same key and shape, and how many the same key."""
+    shared = state.keys() & wanted.keys()
+    return sum(state[k].shape == wanted[k].shape for k in shared), len(shared)
 
 
 def _difference(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str, family: str) -> str:
@@ -152,62 +174,3 @@ def check_crop(twin: Any, codec: TopDown) -> None:
         raise ValueError(
             f"input {h}x{w} does not fit this network: height and width must be multiples of 32, 64 or 128"
         )
-
-
-def read_state(file: str | Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The network's tensors in `file`, float32, under their own names, and notes on what was left out.
-
-    Nothing in the file is executed; one that needs code to be read is refused with a `ValueError`.
-    """
-    holder, notes = _read(Path(file)), []
-    for key in ("best_state_dict", "state_dict"):
-        if isinstance(holder, Mapping) and isinstance(holder.get(key), Mapping):
-            holder, notes = holder[key], [f"{key} of a training checkpoint"]
-            break
-    if not isinstance(holder, Mapping) or not holder:
-        raise ValueError(f"{file} holds {type(holder).__name__}, not the named tensors of a network")
-    state: dict[str, Tensor] = {}
-    for key, value in holder.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{file} is not a checkpoint of a network: {key!r} is not a tensor")
-        state[key] = value.float() if value.is_floating_point() else value
-    while prefix := next((p for p in ("module.", "1.") if all(k.startswith(p) for k in state)), ""):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    if not any(key.endswith("num_batches_tracked") for key in state):  # files from before PyTorch 0.4.1
-        norms = [key.removesuffix("running_var") for key in state if key.endswith("running_var")]
-        state |= {f"{norm}num_batches_tracked": torch.tensor(0) for norm in norms}
-    kernels = [key for key in state if re.search(r"\.Linear\dx\d\.", key)]
-    if kernels:
-        notes.append(f"{len(kernels)} kernel transforms of a supernet left out, its largest network kept")
-    return {key: value for key, value in state.items() if key not in kernels}, notes
-
-
-def _read(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load as load_safetensors
-
-            return load_safetensors(path.read_bytes())
-        with torch.serialization.safe_globals(_numbers()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # a damaged file fails in any of the readers' ways
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if code:
-            raise ValueError(
-                f"{path} is refused: reading it would run code ({code[1]}); save it again as a plain state dict"
-            ) from error
-        kind = "safetensors" if path.suffix == ".safetensors" else "PyTorch"
-        raise ValueError(f"{path} is not a {kind} checkpoint, or is damaged; nothing in it was run") from error
-
-
-MAKERS = ("scalar", "_reconstruct")  # how numpy pickles a number and an array
-
-
-def _numbers() -> list[Any]:
-    """numpy scalars and arrays, which checkpoints keep beside the weights: they hold bytes and run nothing."""
-    core = np._core.multiarray  # pyright: ignore[reportAttributeAccessIssue]
-    made = [(getattr(core, name), f"numpy.{at}.multiarray.{name}") for name in MAKERS for at in ("core", "_core")]
-    return [*made, np.ndarray, np.dtype, *(type(np.dtype(k)) for k in ("f8", "f4", "i8", "i4", "u1", "?"))]

@@ -1,4 +1,4 @@
-"""Shared parts: the residual blocks of ResNet (He et al., CVPR 2016, section 3.3 and figure 5) and HRNet."""
+"""Shared parts: the residual blocks of ResNet (He et al., CVPR 2016, figure 5) and HRNet."""
 
 from __future__ import annotations
 

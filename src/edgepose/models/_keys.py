@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
+
+from edgepose.checkpoint import read_state
 
 MMPOSE = ("backbone.", "head.", "keypoint_head.")  # how MMPose 0.x and 1.x begin the keys of a network
 
@@ -31,11 +32,10 @@ def count(state: Mapping[str, Tensor], prefix: str) -> int:
 def load_trunk(net: nn.Module, path: str, head: tuple[str, ...], what: str) -> None:
     """Copy all of `net` but what begins with `head` from an ImageNet checkpoint that has the same keys (and more).
 
-    Files from before PyTorch 0.4.1 lack `num_batches_tracked`. `ValueError` names the first tensors that do not fit.
+    `ValueError` says what is wrong with the file, or names the first tensors that do not fit.
     """
-    given = torch.load(path, weights_only=True, map_location="cpu")
-    given = bare({key.removeprefix("module."): value for key, value in given.get("state_dict", given).items()})
-    wanted = {k: v for k, v in net.state_dict().items() if not k.startswith(head) and not k.endswith("_tracked")}
+    given = bare(read_state(path)[0])
+    wanted = {k: v for k, v in net.state_dict().items() if not k.startswith(head)}
     wrong = [k for k, v in wanted.items() if k not in given or given[k].shape != v.shape]
     if wrong:
         raise ValueError(f"{path} is no ImageNet {what}: {wrong[:3]} do not match")

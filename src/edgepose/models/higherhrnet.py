@@ -1,10 +1,10 @@
 """HigherHRNet: scale-aware representation learning for bottom-up human pose estimation (Cheng et al., CVPR 2020).
 
-HRNet's trunk with two outputs (arXiv 1908.10357, section 3.3, figure 2): J heatmaps and J tags at 1/4 of the input;
+HRNet's trunk with two outputs (arXiv 1908.10357, section 3, figure 2): J heatmaps and J tags at 1/4 of the input;
 these and the features go through a transposed convolution and residual blocks to J heatmaps at 1/2. Module names follow
 the official checkpoints, so those load by key. `forward(images (n, 3, h, w)) -> [(n, 2J, h/4, w/4), (n, J, h/2, w/2)]`,
-finest last; h and w are multiples of 32. The W16 and W24 baselines and the gradual shrinking of LitePose (CVPR 2022,
-section 3.1) are here too.
+finest last; h and w are multiples of 32. The W16 and W24 baselines and the gradual shrinking of LitePose (CVPR
+2022) are here too.
 """
 
 from __future__ import annotations

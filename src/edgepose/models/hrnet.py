@@ -56,7 +56,7 @@ def conv_bn(a: int, b: int, kernel: int, stride: int = 1, relu: bool = True) -> 
 
 
 class Exchange(nn.Module):
-    """Residual blocks on every branch, then each output is the sum of all branches at its resolution (section 3.2).
+    """Residual blocks on every branch, then each output is the sum of all branches at its resolution (section 3).
 
     widths, blocks: per branch, finest first; a branch of 0 blocks is one 3x3 convolution with ReLU6 (the LitePose
     authors' shrunken networks). outputs: how many branches go on, the finest ones; the last module of a trunk has one.
