@@ -1,8 +1,8 @@
 """Our training step, loader and all, against the bare forward and backward pass: python benchmarks/training.py
 
 The bare pass is the same network on one batch that stays in memory, with a sum of squares for a loss, no optimiser.
-Ours is `train.fit` on photographs of 640x480 written for the occasion: reading, augmentation, targets, losses, optimiser,
-averaged weights, log. Both take turns, so that whatever else the machine does falls on both. The goal is a ratio of at
+Ours is `train.fit` on photographs of 640x480 written for the occasion: reading, augmentation, targets, losses,
+optimiser, averaged weights, log. Both take turns, so that whatever else the machine does falls on both. The goal is a ratio of at
 most 1.15. `--threads` threads compute; `--workers` processes prepare pictures beside them.
 """
 

@@ -27,6 +27,7 @@ class Card:
     params: learnable numbers. gmacs: multiply-adds at the codec's input size / 1e9; gmacs_paper: the same in the
     convention of the LitePose paper (transposed convolutions at output positions, BatchNorm and ReLU counted).
     data, licence, command, hours, notes: how the weights were made. scores: name -> measured figure.
+    detector: name of the model that finds the people, for a network that looks at one person at a time.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Card:
     notes: str = ""
     command: str = ""
     hours: str = ""
+    detector: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -39,6 +39,7 @@ def predict(
     runtime: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     no_flip: tyro.conf.FlagCreatePairsOff[bool] = False,
+    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None,
 ) -> int:
     """Find the people in pictures. Without --out and --results, drawn pictures and JSON go to ./edgepose-out.
 
@@ -52,6 +53,7 @@ def predict(
         runtime: onnx or pytorch; by default onnx where the model has it.
         threads: CPU threads of the network; by default all.
         no_flip: do not look at the mirrored picture as well; faster, less accurate.
+        detector: the model that finds the people for one that looks at one person at a time.
     """
     from edgepose.draw import draw
     from edgepose.evaluate import coco_results
@@ -63,7 +65,7 @@ def predict(
         raise ValueError("name a picture, a folder or a glob (see `edgepose predict --help`)")
     if out is None and results is None:
         out = Path("edgepose-out")
-    predictor = load(model, runtime, device, threads, False if no_flip else None)
+    predictor = load(model, runtime, device, threads, False if no_flip else None, detector)
     bad, found = 0, []
     for source in sources:
         try:

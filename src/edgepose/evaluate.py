@@ -78,8 +78,12 @@ def answers(
     device: str = "cpu",
     threads: int | None = None,
     flip: bool | None = None,
+    labelled_boxes: bool = False,
 ) -> tuple[str, list[dict[str, Any]]]:
-    """The name of a model and what it finds, with a progress bar; or those of a results file, where one is given."""
+    """The name of a model and what it finds, with a progress bar; or those of a results file, where one is given.
+
+    labelled_boxes: give a model that looks at one person at a time the labelled boxes; else it finds the people itself.
+    """
     if results is not None:
         return "/".join(results.parts[-2:]), read_results(results)
     from rich.console import Console
@@ -89,9 +93,10 @@ def answers(
     have, want = predictor.card.codec.skeleton, records[0].truth.skeleton if records else None
     if want is not None and have.joints != want.joints:
         raise ValueError(f"{model} finds the joints of {have.name}, and these labels are of {want.name}")
+    given = isinstance(predictor.codec, TopDown) and labelled_boxes
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(predictor.card.model, total=len(records))
-        rows = detections(predictor, records, lambda: progress.advance(task), isinstance(predictor.codec, TopDown))
+        rows = detections(predictor, records, lambda: progress.advance(task), given)
     return predictor.card.model, rows
 
 
@@ -106,10 +111,11 @@ def eval_(
     device: str = "cpu",
     threads: Annotated[int | None, arg(metavar="N")] = None,
     no_flip: FlagCreatePairsOff[bool] = False,
+    labelled_boxes: FlagCreatePairsOff[bool] = False,
 ) -> int:
     """Measure a model on a labelled data set: the figures of that set, and figures per joint (needs the extra `train`).
 
-    Models that look at one person at a time are given the labelled boxes.
+    What is measured is what `edgepose predict` does: a model that looks at one person at a time finds the people first.
 
     Args:
         root: folder with the data set.
@@ -122,16 +128,17 @@ def eval_(
         device: cpu or cuda.
         threads: CPU threads of the network.
         no_flip: do not look at the mirrored picture as well.
+        labelled_boxes: give a model that looks at one person at a time the labelled boxes (MPII's protocol).
     """
     source: Any = folder.entry("edgepose.data", data)
     records: list[Record] = source.read(root, split)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    name, rows = answers(records, model, results, runtime, device, threads, False if no_flip else None)
+    name, rows = answers(records, model, results, runtime, device, threads, False if no_flip else None, labelled_boxes)
     score: Score = getattr(source, "score", average_precision)
     figures, joints = score(records, rows), per_joint(records, rows)
     people = sum(len(r.truth) for r in records)
-    title = f"{name} on {data} {split}"
+    title = f"{name} on {data} {split}" + ", labelled boxes" * (labelled_boxes and results is None)
     if out is not None:
         about = {"model": name, "data": data, "split": split, "photographs": len(records), "people": people}
         write_whole(out / "results.json", json.dumps(rows).encode())

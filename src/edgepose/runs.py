@@ -159,17 +159,26 @@ def start(net: Any, module: Any, init: Path) -> None:
         raise ValueError(f"no such file: {init}")
     try:
         if init.suffix == ".ckpt":
-            net.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["ema"])
+            _fill(net, module, torch.load(init, map_location="cpu", weights_only=True)["ema"])
         elif init.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            net.load_state_dict(load_file(init))
+            _fill(net, module, load_file(init))
         elif hasattr(module, "load_imagenet"):
             module.load_imagenet(net, str(init))
         else:
             raise ValueError(f"{init}: this network has no ImageNet layout; start from .ckpt or .safetensors")
     except (RuntimeError, KeyError, pickle.UnpicklingError) as error:
         raise ValueError(f"{init} does not fit this network: {str(error).splitlines()[0]}") from error
+
+
+def _fill(net: Any, module: Any, state: dict[str, Any]) -> None:
+    """All tensors, or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone."""
+    own = net.state_dict()
+    trunk = {k for k in own if k.startswith(getattr(module, "TRUNK", ("?",)))}
+    if trunk and set(state) != set(own) and all(k in state and state[k].shape == own[k].shape for k in trunk):
+        state = {**own, **{k: state[k] for k in trunk}}
+    net.load_state_dict(state)
 
 
 def finish(plan: Recipe, card: Card, net: Any, held: list[Any], out: Path, command: str, hours: float) -> None:

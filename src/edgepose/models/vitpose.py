@@ -140,7 +140,7 @@ class ViTPose(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.ConvTranspose2d) or module is self.final_layer:
-                nn.init.normal_(module.weight, std=0.001)
+                nn.init.normal_(module.weight, std=0.001)  # type: ignore[arg-type]
         nn.init.zeros_(self.final_layer.bias)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> list[Tensor]:
