@@ -17,6 +17,7 @@ from edgepose import cli, folder
 from edgepose.data import custom
 from edgepose.data import yolo as yolo_data
 from edgepose.formats import Labels, Person, Picture, coco, cvat, labelstudio, writable, yolo
+from edgepose.skeleton import CROWDPOSE14
 
 OTHERS = {"yolo": yolo, "cvat": cvat, "labelstudio": labelstudio}
 SIZE = (640, 427)
@@ -231,6 +232,17 @@ def test_key_points_find_their_person_by_parent_relation_or_when_there_is_one(tm
     path.write_text(json.dumps(exported([region("p", "head", 10, 20), region("q", "head", 60, 20)])))
     with pytest.raises(ValueError, match=r"x\.jpg has several 'head' without a person"):
         labelstudio.read(path, "train")
+
+
+def test_joints_without_a_config_are_in_the_order_of_a_known_skeleton(tmp_path):
+    spelt = [j.replace("left_", "L ").replace("right_", "R ") for j in CROWDPOSE14.joints]
+    points = [region(f"p{i}", name, i, 50, parentID="a") for i, name in enumerate(spelt)]
+    (tmp_path / "export.json").write_text(json.dumps(exported([rectangle("a", 0), *points[::-1]])))
+    found = labelstudio.read(tmp_path / "export.json", "train")
+    assert found.joints == tuple(spelt)
+    assert [j[0] for j in found.pictures[0].people[0].joints] == [2.0 * i for i in range(14)]
+    (tmp_path / "export.json").write_text(json.dumps(exported([rectangle("a", 0), *points[:2][::-1]])))
+    assert labelstudio.read(tmp_path / "export.json", "train").joints == ("R shoulder", "L shoulder")
 
 
 def test_the_last_annotation_counts_and_predictions_where_there_is_none(tmp_path):

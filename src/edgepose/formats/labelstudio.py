@@ -15,15 +15,17 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree as Xml
 
+from edgepose.data._names import sided
 from edgepose.formats import Joint, Labels, Person, Picture, _side, joint, one_file, writable
 from edgepose.results import write_whole
+from edgepose.skeleton import SKELETONS
 
 WHAT = "Label Studio JSON"
 SERVED = "/data/local-files/?d="  # Label Studio's address of files on its own disk
 
 
 def read(source: Path, split: str, pictures: Path | None = None) -> Labels:
-    """Labels of tasks.json; joints in the order of config.xml beside it, or else of their first appearance."""
+    """Labels of tasks.json; joints in the order of config.xml beside it, of a known skeleton, or of first use."""
     path = one_file(source, "tasks.json")
     try:
         tasks = json.loads(path.read_text())
@@ -59,7 +61,8 @@ def _names(config: Path, results: list[list[dict]], before: Labels | None) -> tu
     regions = [r for result in results for r in result]
     used = dict.fromkeys(name for r in regions for name in (r.get("value") or {}).get("keypointlabels", ()))
     boxes = [name for r in regions for name in (r.get("value") or {}).get("rectanglelabels", ())]
-    return next(iter(boxes), "person"), tuple(used)
+    order = next((s.index for s in SKELETONS.values() if {sided(name) for name in used} == set(s.joints)), None)
+    return next(iter(boxes), "person"), tuple(sorted(used, key=lambda name: order[sided(name)]) if order else used)
 
 
 def _name(data: dict[str, Any]) -> str:
