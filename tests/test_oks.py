@@ -150,6 +150,8 @@ def test_limits_of_the_crowd_index():
         ({"image_id": 0, "keypoints": [0.0] * 50 + [float("nan")], "score": 1.0}, "finite"),
         ({"image_id": 0, "keypoints": [0.0] * 50 + ["x"], "score": 1.0}, "finite"),
         ({"image_id": 0, "keypoints": [0.0] * 51}, "score"),
+        ({"image_id": [0], "keypoints": [0.0] * 51, "score": 1.0}, "image_id"),
+        ({"image_id": 0, "keypoints": 5, "score": 1.0}, "1 numbers"),
         ([1, 2], "row"),
     ],
 )
@@ -157,6 +159,12 @@ def test_rows_that_do_not_fit(row, complaint):
     records, _ = scene(0)
     with pytest.raises(ValueError, match=complaint):
         average_precision(records, [row])
+
+
+def test_crowdpose_needs_boxes():
+    records = [replace(r, truth=replace(r.truth, boxes=None)) for r in scene(0, 4, CROWDPOSE14)[0]]
+    with pytest.raises(ValueError, match="boxes"):
+        average_precision(records, [], crowd=True)
 
 
 def test_no_photograph():

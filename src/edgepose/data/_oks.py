@@ -67,6 +67,9 @@ def average_precision(
     """
     check(records, results)
     names = CROWD_NAMES if crowd else NAMES
+    bare = [r.name for r in records if crowd and len(r.truth) and r.truth.boxes is None]
+    if bare:
+        raise ValueError(f"CrowdPose measures people by their boxes, and those of {bare[0]} have none")
     if not results:
         return dict.fromkeys(names, 0.0)
     precision, recall = curves(records, results, crowd)
@@ -121,7 +124,7 @@ def check(records: Sequence[Record], results: Sequence[Mapping[str, Any]]) -> No
     for i, row in enumerate(results):
         if not isinstance(row, Mapping) or not {"image_id", "keypoints", "score"} <= row.keys():
             raise ValueError(f"result {i} is not a row of COCO's results format: it needs image_id, keypoints, score")
-        if row["image_id"] not in ids:
+        if not isinstance(row["image_id"], int | str) or row["image_id"] not in ids:
             raise ValueError(f"result {i} is of image_id {row['image_id']!r}, which is not in this split of the data")
         if not isinstance(row["keypoints"], Sequence | np.ndarray) or len(row["keypoints"]) != numbers:
             joints, found = records[0].truth.skeleton.name, np.size(row["keypoints"])
