@@ -83,3 +83,8 @@ def test_mirrored_maps_are_shifted_where_that_brings_them_closer(arch, apart):
 def test_impossible_sizes_are_refused(wrong):
     with pytest.raises(ValueError, match="got 1 stacks|got 0 stacks"):
         Arch(**wrong)
+
+
+def test_imagenet_weights_are_refused():
+    with pytest.raises(ValueError, match=r"a\.pth: an hourglass does not start from ImageNet"):
+        hourglass.load_imagenet(build(Arch(1, 1, (8, 8), (1, 1))), "a.pth")

@@ -276,8 +276,11 @@ def test_sizes_of_crops(tmp_path):
     assert (large.model, large.codec.input_size, large.codec.sigma) == ("simplebaseline-r50-384x288", (288, 384), 3)
     own = importer.import_checkpoint(tmp_path / "own.pth", tmp_path / "out", (128, 96))
     assert (own.model, own.codec.input_size) == ("simplebaseline", (96, 128))
-    with pytest.raises(ValueError, match="input 120x96 does not fit this network"):
+    with pytest.raises(ValueError, match="input 120x96: crops are multiples of 32"):
         importer.import_checkpoint(tmp_path / "own.pth", tmp_path / "out", (120, 96))
+    torch.save(hourglass.build(hourglass.Arch(16, 1, (16,) * 5)).state_dict(), tmp_path / "deep.pth")
+    with pytest.raises(ValueError, match="input 96x64 does not fit this network: give multiples of 64"):
+        importer.import_checkpoint(tmp_path / "deep.pth", tmp_path / "out", (96, 64))
     with pytest.raises(ValueError, match="--input HxW"):
         importer.import_checkpoint(tmp_path / "own.pth", tmp_path / "out")
 

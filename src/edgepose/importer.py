@@ -148,10 +148,12 @@ def released(module: Any, arch: Any, size: Size | None = None) -> tuple[str, Siz
 def sized(module: Any, size: tuple[int, int]) -> Size:
     """The input `size` (height, width) as this network's codec has it: short side, or (w, h) for crops.
 
-    `ValueError` unless the former is a positive multiple of 64 given twice.
+    `ValueError` unless the former is a positive multiple of 64 given twice, the latter positive multiples of 32.
     """
     height, width = size
     if isinstance(next(iter(module.ARCHS.values()))[1], tuple):
+        if min(size) < 32 or height % 32 or width % 32:
+            raise ValueError(f"input {height}x{width}: crops are multiples of 32 pixels, e.g. 256x192")
         return width, height
     if height != width or height < 64 or height % 64:
         raise ValueError(
@@ -171,6 +173,4 @@ def check_crop(twin: Any, codec: TopDown) -> None:
     except RuntimeError:
         fits = False
     if not fits:
-        raise ValueError(
-            f"input {h}x{w} does not fit this network: height and width must be multiples of 32, 64 or 128"
-        )
+        raise ValueError(f"input {h}x{w} does not fit this network: give multiples of 64 or 128, e.g. 256x256")

@@ -1,9 +1,9 @@
 """Networks: one file a paper. The file name is the first part of a model's name: `litepose-xs` -> litepose.py.
 
 Such a file holds `Arch` (sizes, frozen), `build(arch)`, `codec(arch, skeleton, size)`, `native(state dict)` (released
-weights under the file's own keys), `infer(state dict) -> Arch` and `ARCHS`: variant -> (Arch, size). A size is that of
-the input in pixels: the short side for whole pictures, (w, h) for crops. `zoo.json` lists all of them for machines
-without torch; after a change, rewrite it with `python -m edgepose.models`.
+weights under the file's own keys), `infer(state dict) -> Arch`, `load_imagenet(net, path)` and `ARCHS`: variant ->
+(Arch, size). A size is that of the input in pixels: the short side for whole pictures, (w, h) for crops. `zoo.json`
+lists all of them for machines without torch; after a change, rewrite it with `python -m edgepose.models`.
 """
 
 from __future__ import annotations

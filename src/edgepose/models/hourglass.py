@@ -212,6 +212,11 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
         raise ValueError(f"not an Hourglass checkpoint: {error}") from error
 
 
+def load_imagenet(net: Newell | Hourglass52, path: str) -> None:
+    """`ValueError`: hourglasses were never trained on ImageNet; the authors of both networks begin at random."""
+    raise ValueError(f"{path}: an hourglass does not start from ImageNet weights; leave the file out")
+
+
 H52 = Arch(17, 1, (256, 256, 384, 384, 384, 512), (2, 2, 2, 2, 2, 4), True)
 ARCHS = {  # name -> (Arch, input (w, h) in pixels); Newell's have MPII's 16 joints
     **{str(stacks): (Arch(stacks=stacks), (256, 256)) for stacks in (1, 2, 4, 8)},
