@@ -36,7 +36,7 @@ def from_poses(predict: Callable[[Image], Poses], least: float = LEAST) -> Detec
 
 
 def boxes(poses: Poses, sure: float = SURE, margin: float = MARGIN) -> NDArray[np.float32]:
-    """(N, 4) boxes around the joints of each person that score `sure` or more; all that were found, if fewer than two."""
+    """(N, 4) boxes around the joints of each person that score `sure` or more, or around all if fewer than two do."""
     out = np.zeros((len(poses), 4), np.float32)
     for row, (xy, scores) in enumerate(zip(poses.xy, poses.scores, strict=True)):
         seen = scores >= sure if (scores >= sure).sum() > 1 else scores > 0
