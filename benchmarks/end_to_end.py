@@ -25,7 +25,7 @@ import onnxruntime
 
 import edgepose
 from edgepose.sources import read_image
-from edgepose.weights import DEFAULT, find
+from edgepose.weights import find
 
 GOAL = 1.3
 PHOTO = Path(__file__).parents[1] / "examples" / "photos" / "s2d_100.jpg"
@@ -53,7 +53,7 @@ def timed(times: list[float], function: Callable[..., Any], *args: Any, clock: C
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=DEFAULT, help="bundled name or model folder with onnx weights")
+    parser.add_argument("--model", default="litepose-xs", help="bundled name or model folder with onnx weights")
     parser.add_argument("--photo", type=Path, default=PHOTO)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--cpu", action="store_true", help="count processor time")

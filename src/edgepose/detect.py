@@ -19,6 +19,7 @@ from edgepose.poses import Poses
 Detector = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 SURE = 0.15  # score of a joint that counts for the box around a person
+AGAIN = 0.2  # the same at the second look
 MARGIN = 0.08  # of the longer side of a box, added all around: joints are not the rim of a person
 LEAST = 0.02  # score of a person worth a second look
 SAME = 0.7  # similarity of two poses from which they are one person

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgepose.card import Card
 from edgepose.codecs import Batch, Codec, Image, Maps, Run
 from edgepose.codecs.bottomup import BottomUp
-from edgepose.detect import Detector, distinct, from_poses, weighed
+from edgepose.detect import AGAIN, Detector, distinct, from_poses, weighed
+from edgepose.detect import boxes as around
 from edgepose.folder import entry
 from edgepose.poses import Poses
 from edgepose.sources import to_image
@@ -38,15 +39,16 @@ class Predictor:
         """The people in a picture: a path, a PIL picture or an RGB array (h, w, 3) uint8 (see sources.to_image).
 
         boxes: (N, 4) x0, y0, x1, y1 in image pixels for models that look at one person at a time; one pose for each is
-        returned. Without them the model's detector finds the people, and those found twice are returned once; without
-        a detector the picture is the box. Every person is returned, however low the score. `ValueError` if the picture
-        cannot be read.
+        returned. Without them the model's detector finds the people, each is looked at twice, the second time in the
+        box of what was found, and those found twice are returned once; without a detector the picture is the box.
+        Every person is returned, however low the score. `ValueError` if the picture cannot be read.
         """
         picture = to_image(image)
         if boxes is not None or self.detect is None:
             return self._look(picture, boxes)
         boxes, trust = self.detect(picture)
-        return distinct(weighed(self._look(picture, boxes), trust))
+        first = self._look(picture, boxes)
+        return distinct(weighed(self._look(picture, around(first, AGAIN)), trust))
 
     def _look(self, picture: Image, boxes: NDArray | None) -> Poses:
         batches, warps = self.codec.encode(picture, boxes)
