@@ -87,6 +87,7 @@ BLOCK = """
 import sys
 class Block:
     names = {"torch", "onnx", "onnxscript", "safetensors", "scipy", "PIL", "lightning_fabric", "faster_coco_eval"}
+    names |= {"matplotlib", "pycocotools"}
     def find_spec(self, name, path=None, target=None):
         if name in self.names:
             raise ModuleNotFoundError(f"No module named {name!r}")

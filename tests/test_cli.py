@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as PIL
 
-from edgepose import __version__, cli
+from edgepose import __version__, catalogue, cli
 
 JOINTS = ((100, 40), (120, 100), (90, 180))
 
@@ -338,8 +338,8 @@ def test_ctrl_c_is_130_without_traceback(here, model):
 
 
 def test_models_lists_bundled_and_known(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "BUNDLED", tmp_path)
-    monkeypatch.setattr(cli, "bundled", lambda: ["tiny-one"])
+    monkeypatch.setattr(catalogue, "BUNDLED", tmp_path)
+    monkeypatch.setattr(catalogue, "bundled", lambda: ["tiny-one"])
     _tiny.model(tmp_path / "tiny-one")
     assert cli.main(["models"]) == 0
     out = capsys.readouterr().out

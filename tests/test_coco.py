@@ -131,7 +131,8 @@ def test_samples_depend_on_seed_and_number_alone(root):
 def test_only_missing_joints_of_sparse_people_are_masked(root):
     records = [replace(r, sparse=True) for r in coco.read(root, "small")]
     for sparse in (True, False):
-        samples = BottomUpSamples([replace(records[0], sparse=sparse)], [], BottomUp(), STILL, ((0, 128),))
+        alone = replace(records[0], sparse=sparse, others=())
+        samples = BottomUpSamples([alone], [], BottomUp(), STILL, ((0, 128),))
         mask = samples[0]["mask_1"]
         labelled = [coco.SKELETON.index[j] for j in DOTS]
         missing = [j for j in range(17) if j not in labelled]

@@ -1,6 +1,7 @@
 """Losses against the paper's values and against plain loops."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -74,3 +75,62 @@ def test_bottom_up_reads_the_tags_behind_the_heatmaps_of_the_first_output():
     push, pull = losses.associative_embedding(*golden_tags())
     assert terms["heatmap_1"].item() == pytest.approx(1)
     assert terms["loss"].item() == pytest.approx(1 + 1e-3 * (push + pull).item(), rel=1e-6)
+
+
+def pair(seed=0, joints=10):
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(2, joints, 5, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+
+
+def test_ohkm_is_the_mean_of_the_hardest_joints():
+    maps, target = pair()
+    mask = torch.ones(2, 10, 1, 1, dtype=torch.float64)
+    mask[0, :3] = 0
+    error = (mask * (maps - target) ** 2).flatten(2).mean(2)
+    want = sum(sum(sorted(row.tolist())[-8:]) for row in error) / 16
+    assert losses.ohkm(maps, target, mask).item() == pytest.approx(want)
+    with pytest.raises(ValueError, match="8 hardest joints; this network has 3"):
+        losses.ohkm(*(m[:, :3] for m in pair()), mask[:, :3])
+
+
+def test_awing_equals_its_formula_pixel_by_pixel():
+    """Wang et al., ICCV 2019, equations 3 and 4, with alpha 2.1, omega 14, epsilon 1, theta 0.5."""
+    maps, target = pair(1, 3)
+    maps = maps * 2 - 0.5
+    total = 0.0
+    for y_hat, y in zip(maps.flatten().tolist(), target.flatten().tolist(), strict=True):
+        power, d = 2.1 - y, abs(y - y_hat)
+        a = 14 * (1 / (1 + 0.5**power)) * power * 0.5 ** (power - 1)
+        c = 0.5 * a - 14 * math.log(1 + 0.5**power)
+        total += 14 * math.log(1 + d**power) if d < 0.5 else a * d - c
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    assert losses.awing(maps, target, one).item() == pytest.approx(total / maps.numel())
+    same = target.clone().requires_grad_()
+    losses.awing(same, target, one).backward()
+    assert torch.isfinite(same.grad).all(), "the root of zero has no slope"
+
+
+def test_spatial_kl_is_that_of_the_softmax_over_pixels_of_seen_joints():
+    maps, teacher = pair(2, 3)
+    mask = torch.ones(2, 3, 1, 1, dtype=torch.float64)
+    mask[1, 2] = 0
+    total = 0.0
+    for n, j in [(n, j) for n in range(2) for j in range(3) if (n, j) != (1, 2)]:
+        p = torch.softmax(teacher[n, j].flatten() / 0.1, 0)
+        q = torch.softmax(maps[n, j].flatten() / 0.1, 0)
+        total += float((p * (p / q).log()).sum())
+    assert losses.spatial_kl(maps, teacher, mask).item() == pytest.approx(total / 5)
+    assert losses.spatial_kl(teacher, teacher, mask).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_top_down_sums_every_stack_and_leaves_unlabelled_joints_alone():
+    maps, target = (m.float() for m in pair(3, 4))
+    weights = torch.tensor([[1.0, 1, 1, 0], [1, 0, 1, 1]])
+    batch = {"heatmaps_0": target, "weights": weights}
+    terms = losses.top_down([maps, maps + 1], batch)
+    assert terms["loss"].item() == pytest.approx(float(terms["heatmap_0"] + terms["heatmap_1"]))
+    wild = maps.clone()
+    wild[0, 3] = wild[1, 1] = 100
+    assert losses.top_down([wild], batch)["loss"].item() == pytest.approx(terms["heatmap_0"].item())
+    taught = losses.top_down([maps], batch, teacher=[target], kl_weight=0.5)
+    assert taught["loss"].item() == pytest.approx(float(terms["heatmap_0"] + 0.5 * taught["kl"]))

@@ -1,7 +1,14 @@
-"""The training loop: it learns, it can be interrupted at any moment, and it says what is wrong."""
+"""The training loop: it learns, it can be killed at any moment, and it says what is wrong."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,11 +20,14 @@ pytest.importorskip("lightning_fabric")
 from lightning_fabric import Fabric  # noqa: E402
 from torch import nn  # noqa: E402
 
-from edgepose import folder, losses, train  # noqa: E402
+from edgepose import folder, losses, recipes, runs, train  # noqa: E402
+from edgepose.codecs.bottomup import BottomUp  # noqa: E402
+from edgepose.codecs.topdown import TopDown  # noqa: E402
 from edgepose.data._augment import Augment  # noqa: E402
+from edgepose.recipes import Recipe  # noqa: E402
 
-PLAN = train.Recipe(
-    "litepose-xs", (("coco", "small"),), (), (("coco", "small"),), steps=8, batch=2, lr=1e-2, warmup=2,
+PLAN = Recipe(
+    "litepose-xs", (("coco", "small"),), (("coco", "small"),), steps=8, batch=2, lr=1e-2, warmup=2,
     resolutions=((0.0, 64), (0.5, 128)), augment=Augment(mosaic=0), ema=0.5,
 )  # fmt: skip
 
@@ -27,12 +37,32 @@ class Tiny(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.Dropout2d(0.2), nn.ReLU())
         self.coarse, self.fine = nn.Conv2d(8, 34, 3, 2, 1), nn.Conv2d(8, 17, 1)
 
     def forward(self, x):
         x = self.body(x)
         return [self.coarse(x), self.fine(x)]
+
+
+class Still(nn.Module):
+    """One linear layer without BatchNorm: its gradient is the mean over samples, however they are shared."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 17, 4, 4)
+
+    def forward(self, x):
+        return [self.conv(x)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in the same order in every process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -52,83 +82,182 @@ def root(tmp_path):
     return tmp_path
 
 
-def run(root, out, plan=PLAN, **kwargs):
+def fit(root, out, plan=PLAN, codec=None, net=Tiny, **kwargs):
     torch.manual_seed(0)
-    return train.fit(plan, root, out, Fabric(accelerator="cpu", devices=1), Tiny(), workers=0, **kwargs)[0]
+    plan, shown = train.samples(plan, codec or BottomUp(), root)
+    return train.fit(plan, shown, out, Fabric(accelerator="cpu", devices=1), net(), workers=0, **kwargs)[0]
 
 
-def test_it_learns_and_logs(root, tmp_path):
-    plan = replace(PLAN, steps=100, resolutions=((0.0, 64),))
-    net = run(root, tmp_path / "run", plan)
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [50, 100]
-    assert rows[1]["loss"] < 0.9 * rows[0]["loss"]
+def rows(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "muon"])
+def test_it_learns_and_logs(root, tmp_path, optimiser):
+    plan = replace(PLAN, steps=100, resolutions=((0.0, 64),), optimiser=optimiser, schedule="cosine")
+    net = fit(root, tmp_path / "run", plan)
+    assert [row["step"] for row in rows(tmp_path / "run")] == [50, 100]
+    assert rows(tmp_path / "run")[1]["loss"] < 0.9 * rows(tmp_path / "run")[0]["loss"]
     assert not net.training
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(root, tmp_path, monkeypatch):
-    whole = run(root, tmp_path / "whole", every=3).state_dict()
-    calls, real = [], losses.bottom_up
+@pytest.mark.parametrize("loss", ["mse", "ohkm", "awing"])
+def test_top_down_training_lowers_every_loss(root, tmp_path, loss):
+    plan = replace(PLAN, loss=loss, steps=0, epochs=50, batch=4, resolutions=())
+    fit(root, tmp_path / "run", plan, TopDown(input_size=(48, 64)), Still)
+    assert [row["step"] for row in rows(tmp_path / "run")] == [50]  # 50 epochs of 4 people, 4 a step
+    fit(root, tmp_path / "long", replace(plan, epochs=100), TopDown(input_size=(48, 64)), Still)
+    assert rows(tmp_path / "long")[1]["loss"] < 0.95 * rows(tmp_path / "long")[0]["loss"]
 
-    def stop_at_the_sixth(*args):
-        calls.append(args)
-        if len(calls) == 6:
-            raise KeyboardInterrupt
-        return real(*args)
 
-    monkeypatch.setattr(losses, "bottom_up", stop_at_the_sixth)
-    with pytest.raises(KeyboardInterrupt):
-        run(root, tmp_path / "broken", every=3)
-    monkeypatch.undo()
-    assert torch.load(tmp_path / "broken" / "last.ckpt", weights_only=True)["step"] == 3
-    resumed = run(root, tmp_path / "broken", every=3).state_dict()
+def test_validation_is_measured_and_logged(root, tmp_path):
+    plan = replace(PLAN, measure=3)
+    fit(root, tmp_path / "run", plan, check=lambda net: {"AP": 0.0 if net.training else 0.25})
+    assert [(row["step"], row["AP"]) for row in rows(tmp_path / "run") if "AP" in row] == [(3, 0.25), (6, 0.25)]
+
+
+def test_accumulated_passes_give_the_gradient_of_the_whole_batch(root, tmp_path):
+    plan = replace(PLAN, batch=4, steps=3, resolutions=(), clip=0.0)
+    codec = TopDown(input_size=(48, 64))
+    whole = fit(root, tmp_path / "a", plan, codec, Still).state_dict()
+    parts = fit(root, tmp_path / "b", replace(plan, accumulate=2), codec, Still).state_dict()
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-6)
+    other = fit(root, tmp_path / "c", replace(plan, seed=1), codec, Still).state_dict()
+    assert not torch.allclose(whole["conv.weight"], other["conv.weight"], rtol=1e-4, atol=1e-6)
+
+
+CHILD = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_train import PLAN, Tiny, Still, fit, train, TopDown, replace, torch
+from lightning_fabric import Fabric
+"""
+
+
+def child(code, *args, place=None):
+    here = os.path.dirname(os.path.abspath(__file__))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(place or {})}
+    return subprocess.Popen([sys.executable, "-c", CHILD.format(tests=here) + code, *args], env=environment)
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(root, tmp_path):
+    plan = replace(PLAN, steps=60)
+    whole = fit(root, tmp_path / "whole", plan, every=7).state_dict()
+    code = "fit(Path(sys.argv[1]), Path(sys.argv[2]), replace(PLAN, steps=60), every=7)"
+    broken = tmp_path / "broken"
+    process = child(code, str(root), str(broken))
+    patience = time.monotonic() + 60
+    while not (broken / "last.ckpt").exists() and time.monotonic() < patience:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = torch.load(broken / "last.ckpt", weights_only=True)["step"]
+    assert 0 < step < 60, "it was killed under way"
+    resumed = fit(root, broken, plan, every=7).state_dict()
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
+    assert [row["step"] for row in rows(broken)] == [50, 60]
+
+
+TWO = """
+fabric = Fabric(accelerator="cpu", devices=2, num_nodes=1, strategy="ddp")
+fabric.launch()
+torch.manual_seed(0)
+plan = replace(PLAN, batch=4, steps=4, resolutions=(), clip=0.0, ema=0.0, local_steps=int(sys.argv[3]))
+plan, shown = train.samples(plan, TopDown(input_size=(48, 64)), sys.argv[1])
+train.fit(plan, shown, Path(sys.argv[2]), fabric, Still(), workers=0)
+"""
+
+
+@pytest.mark.parametrize("local_steps", [1, 2])
+def test_two_processes_train_as_one(root, tmp_path, local_steps):
+    """DDP gives the weights of one process; with local steps, the mean of two that learnt apart."""
+    out, port = tmp_path / "two", str(29500 + os.getpid() % 1000 + local_steps)
+    ranks = []
+    for rank in range(2):
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(rank)}
+        place |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"}
+        ranks.append(child(TWO, str(root), str(out), str(local_steps), place=place))
+    assert [process.wait(120) for process in ranks] == [0, 0]
+    two = torch.load(out / "last.ckpt", weights_only=True)["net"]
+    plan = replace(PLAN, batch=4, steps=4, resolutions=(), clip=0.0, ema=0.0)
+    one = fit(root, tmp_path / "one", plan, TopDown(input_size=(48, 64)), Still).state_dict()
+    near = torch.allclose(one["conv.weight"], two["conv.weight"], rtol=1e-4, atol=1e-6)
+    assert near == (local_steps == 1)
+    if local_steps == 2:
+        assert torch.allclose(one["conv.weight"], two["conv.weight"], atol=0.05)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_weights(root, tmp_path, monkeypatch):
     real = losses.bottom_up
     monkeypatch.setattr(losses, "bottom_up", lambda *args: {k: v * float("nan") for k, v in real(*args).items()})
     with pytest.raises(ValueError, match="not finite at step 0; lower lr; nothing was saved yet"):
-        run(root, tmp_path / "run")
+        fit(root, tmp_path / "run")
     assert not (tmp_path / "run" / "last.ckpt").exists()
 
 
-def test_rate_rises_holds_and_falls_to_zero():
-    plan = replace(PLAN, steps=100, lr=1.0, warmup=10, decay=0.5)
-    assert [train.rate(plan, s) for s in (0, 4, 9, 49)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
-    assert train.rate(plan, 75) == pytest.approx(0.5)
-    assert train.rate(plan, 100) == 0
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    train.keep(tmp_path / "last.ckpt", {"step": 1})
 
+    def full(state, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
 
-def test_average_moves_statistics_too():
-    a, b = Tiny(), Tiny()
-    b.body[1].running_mean.fill_(1.0)
-    b.body[1].num_batches_tracked.fill_(7)
-    train.average(a, b, 0.75)
-    assert a.body[1].running_mean.tolist() == [0.25] * 8
-    assert a.body[1].num_batches_tracked == 7
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ValueError, match=r"No space left on device\); the checkpoint before it is whole; make room"):
+        train.keep(tmp_path / "last.ckpt", {"step": 2})
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_every_recipe_builds_and_names_known_data():
-    for file in folder.names("edgepose.recipes"):
-        for variant in train._recipes(file):
-            plan = train.find(f"{file}-{variant}")
-            assert plan.data
-            assert plan.licence
-            for name, split in (*plan.photographs, *plan.singles, *plan.validation):
-                assert split in folder.entry("edgepose.data", name).SPLITS
-            assert not set(plan.photographs + plan.singles) & set(plan.validation)
+    for name in recipes.names():
+        plan = recipes.find(name)
+        assert plan.data
+        assert plan.licence
+        for data, split in (*plan.photographs, *plan.singles, *plan.validation):
+            assert split in folder.entry("edgepose.data", data).SPLITS
+        assert not set(plan.photographs + plan.singles) & set(plan.validation)
 
 
-def test_misuse_is_named(tmp_path):
+def test_misuse_is_named(root, tmp_path):
     with pytest.raises(ValueError, match="Did you mean 'litepose-xs'"):
-        train.train("litepose-x", tmp_path, tmp_path / "out")
+        runs.command(["train", "litepose-x", "--root", "a", "--out", "b"])
     (tmp_path / "last.ckpt").touch()
     with pytest.raises(ValueError, match="holds an earlier run"):
-        train.train("litepose-xs", tmp_path, tmp_path)
+        runs.run("litepose-xs", tmp_path, tmp_path, PLAN)
+    with pytest.raises(ValueError, match=r"holds no last\.ckpt"):
+        runs.run("litepose-xs", tmp_path, tmp_path / "none", PLAN, resume=True)
     module = folder.entry("edgepose.models", "litepose")
     with pytest.raises(ValueError, match="no such file"):
-        train.start(Tiny(), module, tmp_path / "gone.pth")
+        runs.start(Tiny(), module, tmp_path / "gone.pth")
     torch.save({"ema": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="does not fit this network"):
-        train.start(Tiny(), module, tmp_path / "other.ckpt")
+        runs.start(Tiny(), module, tmp_path / "other.ckpt")
+    three = SimpleNamespace(world_size=3)
+    with pytest.raises(ValueError, match="batch 4 cannot be shared by 3 forward passes"):
+        next(train.batches(replace(PLAN, batch=4), [], three, 0, 0))
+    with pytest.raises(ValueError, match="says steps or epochs"):
+        replace(PLAN, epochs=3.0)
+    with pytest.raises(ValueError, match="no loss called 'l1'"):
+        train.objective(replace(PLAN, loss="l1"), BottomUp())
+
+
+def test_flags_and_assignments_change_the_recipe(tmp_path):
+    words = ["train", "litepose-xs", "--root", "r", "--out", "o", "lr=0.25", "resolutions=0,64", "arch.stem=8"]
+    function, flags = runs.command([*words, "--steps", "7", "augment.scale=0.5,0.6"])
+    assert function.keywords["plan"].arch["stem"] == 8
+    import tyro
+
+    seen = {}
+
+    def catch(recipe: tyro.conf.Positional[str], root: str, out: str, plan: runs.Plan) -> int:
+        seen["plan"] = plan
+        return 0
+
+    tyro.cli(partial(catch, plan=function.keywords["plan"]), args=flags[1:])
+    plan = seen["plan"]
+    assert (plan.lr, plan.resolutions, plan.steps, plan.augment.scale) == (0.25, ((0.0, 64),), 7, (0.5, 0.6))
+    assert plan.tag_weight == recipes.find("litepose-xs").tag_weight
+    plan.write(tmp_path / "recipe.json")
+    assert Recipe.read(tmp_path / "recipe.json") == plan

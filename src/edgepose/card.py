@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import types
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -27,6 +27,7 @@ class Card:
     params: learnable numbers. gmacs: multiply-adds at the codec's input size / 1e9; gmacs_paper: the same in the
     convention of the LitePose paper (transposed convolutions at output positions, BatchNorm and ReLU counted).
     data, licence, command, hours, notes: how the weights were made. scores: name -> measured figure.
+    detector: name of the model that finds the people, for a network that looks at one person at a time.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Card:
     notes: str = ""
     command: str = ""
     hours: str = ""
+    detector: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -122,6 +124,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if hint is Codec:
         return _codec(value, where)
+    if is_dataclass(hint) and hint is not Skeleton and isinstance(value, dict):
+        return typed(hint, value, where + ".")
     if hint is Skeleton:
         return SKELETONS.get(value) or Skeleton.from_dict({}) if isinstance(value, str) else Skeleton.from_dict(value)
     if origin in (Union, types.UnionType):

@@ -16,11 +16,12 @@ from typing import Annotated, Any
 import tyro
 
 from edgepose import __version__
-from edgepose.weights import BUNDLED, DEFAULT, bundled
+from edgepose.catalogue import models
+from edgepose.weights import DEFAULT, bundled
 
 THRESHOLD = 0.15  # of a person's score, which is the mean over all joints, for pictures and plain JSON
 EXTRAS = {
-    "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval"),
+    "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval", "scipy", "matplotlib", "tensorboard"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
 }
 
@@ -38,6 +39,7 @@ def predict(
     runtime: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     no_flip: tyro.conf.FlagCreatePairsOff[bool] = False,
+    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None,
 ) -> int:
     """Find the people in pictures. Without --out and --results, drawn pictures and JSON go to ./edgepose-out.
 
@@ -51,6 +53,7 @@ def predict(
         runtime: onnx or pytorch; by default onnx where the model has it.
         threads: CPU threads of the network; by default all.
         no_flip: do not look at the mirrored picture as well; faster, less accurate.
+        detector: the model that finds the people for one that looks at one person at a time.
     """
     from edgepose.draw import draw
     from edgepose.evaluate import coco_results
@@ -62,7 +65,7 @@ def predict(
         raise ValueError("name a picture, a folder or a glob (see `edgepose predict --help`)")
     if out is None and results is None:
         out = Path("edgepose-out")
-    predictor = load(model, runtime, device, threads, False if no_flip else None)
+    predictor = load(model, runtime, device, threads, False if no_flip else None, detector)
     bad, found = 0, []
     for source in sources:
         try:
@@ -119,36 +122,7 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-# ── models, info, import ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def models() -> int:
-    """List the models: bundled ones, which are ready to use, and known architectures, which need weights."""
-    from edgepose.card import Card
-    from edgepose.models import zoo
-
-    rows, here = [], set()
-    for name in bundled():
-        card = Card.read(BUNDLED / name)
-        size: Any = card.codec
-        here.add((name, card.codec.skeleton.name))
-        rows.append(
-            {"name": name + (" (default)" if name == DEFAULT else ""), "skeleton": card.codec.skeleton.name}
-            | {"input": size.input_size, "params": card.params, "gmacs": card.gmacs, "gmacs_paper": card.gmacs_paper}
-            | {"scores": card.scores, "licence": card.licence, "bundled": True}
-        )
-    table = _table("model", "joints", "input", "params", "GMACs", "GMACs, paper", "scores", "licence", "weights")
-    for row in [*rows, *(known for known in zoo() if (known["name"], known["skeleton"]) not in here)]:
-        size = row["input"] if isinstance(row["input"], (list, tuple)) else [row["input"]] * 2
-        figures = [f"{name} {value:.3g}" for name, value in row["scores"].items() if isinstance(value, float)][:2]
-        params = "" if row["params"] is None else f"{row['params'] / 1e6:.2f} M"
-        costs = ["" if row[key] is None else f"{row[key]:.2f}" for key in ("gmacs", "gmacs_paper")]
-        facts = [row["skeleton"], f"{size[0]}x{size[1]}", params, *costs, "\n".join(figures), row["licence"]]
-        table.add_row(row["name"], *facts, "bundled" if row.get("bundled") else "none")
-    _console().print(table)
-    print("input: height x width in pixels; for whole pictures the shorter side, the longer follows the picture")
-    print("GMACs: 1e9 multiply-adds at that input; paper: in the LitePose paper's counting, which gives more")
-    return 0
+# ── info, import ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def info() -> int:
@@ -215,9 +189,13 @@ def import_(
 # ── eval and train: functions of other files that need extras, imported only when one of them is called ──────────────
 
 LATE = {  # command -> module, function, what it must be able to import, line for `edgepose --help`
-    "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval",), "Measure a model on a labelled data set."),
-    "train": ("edgepose.train", "train", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+    "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval", "matplotlib"), "Measure a model on labelled data."),
+    "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
+    "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+    "data check": ("edgepose.check", "run", (), "Check a labelled data set and draw its labels."),
+    "data convert": ("edgepose.convert", "run", (), "Convert labels: COCO, YOLO, CVAT, Label Studio."),
 }
+GROUPS = {"data": "Check a data set (`edgepose data check`), or convert its labels (`edgepose data convert`)."}
 
 
 def _late(command: str, called: bool) -> Callable[..., Any]:
@@ -228,12 +206,26 @@ def _late(command: str, called: bool) -> Callable[..., Any]:
 
         need("train", *needs)
         return getattr(importlib.import_module(module), name)
+    extra = "needs the extra `train`; " if needs else ""
+    return _stand_in(f"{about} ({extra}`edgepose {command} --help`)", command)
 
+
+def _stand_in(about: str, command: str) -> Callable[[], int]:
     def stand_in() -> int:
         raise ValueError(f"see `edgepose {command} --help`")
 
-    stand_in.__doc__ = f"{about} (needs the extra `train`; `edgepose {command} --help`)"
+    stand_in.__doc__ = about
     return stand_in
+
+
+def _commands(args: Sequence[str]) -> dict[str, Callable[..., Any]]:
+    """The commands by name; in a group, such as `edgepose data ...`, those of the group alone."""
+    if args[:1] and args[0] in GROUPS:
+        members = [c.split()[1] for c in LATE if c.split()[0] == args[0] and " " in c]
+        return {name: _late(f"{args[0]} {name}", list(args[1:2]) == [name]) for name in members}
+    named: dict[str, Callable[..., Any]] = {"predict": predict, "models": models, "info": info, "import": import_}
+    named |= {name: _late(name, list(args[:1]) == [name]) for name in LATE if " " not in name}
+    return named | {group: _stand_in(about, group) for group, about in GROUPS.items()}
 
 
 # ── main ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -246,13 +238,16 @@ def main(args: Sequence[str] | None = None) -> int:
     if args[:1] in (["--version"], ["version"]):
         print(f"edgepose {__version__}")
         return 0
-    commands: dict[str, Callable[..., Any]] = {"predict": predict, "models": models, "info": info, "import": import_}
     try:
-        commands |= {name: _late(name, args[:1] == [name]) for name in LATE}
+        commands, prog = _commands(args), "edgepose"
+        if args[:1] == ["train"]:  # its flags have the values of the recipe that is named
+            from edgepose.runs import command
+
+            commands["train"], args = command(args)
         about = "2D human poses in pictures. `edgepose predict photo.jpg` is a start."
-        code = tyro.extras.subcommand_cli_from_dict(
-            commands, prog="edgepose", description=about, args=args or ["--help"]
-        )
+        if args and args[0] in GROUPS:
+            prog, about, args = f"edgepose {args[0]}", GROUPS[args[0]], args[1:]
+        code = tyro.extras.subcommand_cli_from_dict(commands, prog=prog, description=about, args=args or ["--help"])
         return int(code or 0)
     except KeyboardInterrupt:
         complain("stopped")
@@ -275,19 +270,3 @@ def complain(problem: object) -> None:
 
 def _count(n: int, one: str, many: str) -> str:
     return f"{n} {one if n == 1 else many}"
-
-
-def _console() -> Any:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 180, highlight=False)
-
-
-def _table(*columns: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE)
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("params", "GMACs", "GMACs, paper") else "left")
-    return table

@@ -1,10 +1,12 @@
-"""Evaluation: the predictor that ships, over labelled photographs, by the object keypoint similarity."""
+"""Evaluation: the predictor that ships, over labelled photographs, or a results file that somebody else made."""
 
 from __future__ import annotations
 
-import contextlib
+import csv
 import io
-from collections.abc import Callable, Sequence
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,31 +14,16 @@ import numpy as np
 from tyro.conf import FlagCreatePairsOff, arg
 
 from edgepose import folder
-from edgepose.codecs import Image
+from edgepose.codecs.topdown import TopDown
 from edgepose.data import Record
+from edgepose.data._match import per_joint
+from edgepose.data._oks import CROWD_NAMES, NAMES, average_precision, curves
 from edgepose.poses import Poses
 from edgepose.predictor import load
+from edgepose.results import read_results, write_whole
 from edgepose.weights import DEFAULT
 
-NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-
-
-def coco_truth(records: Sequence[Record]) -> dict[str, Any]:
-    """Labelled people in COCO's keypoint format."""
-    people = []
-    for record in records:
-        truth = record.truth
-        for person, area in zip(truth, record.areas, strict=True):
-            seen = person.scores > 0
-            x0, y0, x1, y1 = map(float, person.box) if person.box is not None else (0.0, 0.0, 0.0, 0.0)
-            table = np.concatenate([person.xy * seen[:, None], 2.0 * seen[:, None]], 1)
-            people.append(
-                {"id": len(people) + 1, "image_id": record.id, "category_id": 1, "iscrowd": 0, "area": float(area)}
-                | {"bbox": [x0, y0, x1 - x0, y1 - y0], "num_keypoints": int(seen.sum())}
-                | {"keypoints": [float(v) for v in table.ravel()]}
-            )
-    images = [{"id": r.id, "width": r.size[0], "height": r.size[1], "file_name": r.name} for r in records]
-    return {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]}
+Score = Callable[[Sequence[Record], list[dict[str, Any]]], dict[str, float]]
 
 
 def coco_results(poses: Poses, image_id: int | str) -> list[dict[str, Any]]:
@@ -49,31 +36,68 @@ def coco_results(poses: Poses, image_id: int | str) -> list[dict[str, Any]]:
     return rows
 
 
-def keypoint_ap(records: Sequence[Record], results: list[dict[str, Any]]) -> dict[str, float]:
-    """COCO's ten keypoint figures (AP, AP50, ...), by faster-coco-eval; all 0 when `results` is empty."""
-    from faster_coco_eval import COCO, COCOeval_faster
+def detections(
+    predict: Callable[..., Poses],
+    records: Sequence[Record],
+    tick: Callable[[], None] = lambda: None,
+    boxes: bool = False,
+) -> list[dict[str, Any]]:
+    """Everybody `predict` finds, as rows of COCO's results format. `tick` is called after each photograph.
 
-    if not results:
-        return dict.fromkeys(NAMES, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(coco_truth(records))
-        judge = COCOeval_faster(truth, truth.loadRes(results), "keypoints")
-        judge.params.kpt_oks_sigmas = np.array(records[0].truth.skeleton.sigmas)
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return {name: float(value) for name, value in zip(NAMES, judge.stats[:10], strict=True)}
+    boxes: give `predict` the labelled boxes, for models that look at one person at a time; each row then says which
+    labelled person it is of (`person`). `ValueError` if a photograph has people without boxes.
+    """
+    results = []
+    for record in records:
+        if not boxes:
+            results += coco_results(predict(record.read()), record.id)
+        elif len(record.truth):
+            if record.truth.boxes is None:
+                raise ValueError(f"{record.name} has no boxes, and this model needs one for each person")
+            rows = coco_results(predict(record.read(), record.truth.boxes), record.id)
+            results += [{**row, "person": p} for p, row in enumerate(rows)]
+        tick()
+    return results
 
 
 def evaluate(
-    predict: Callable[[Image], Poses], records: Sequence[Record], tick: Callable[[], None] = lambda: None
+    predict: Callable[..., Poses],
+    records: Sequence[Record],
+    tick: Callable[[], None] = lambda: None,
+    score: Score = average_precision,
 ) -> dict[str, float]:
-    """Run `predict` over every photograph and give COCO's ten figures. `tick` is called after each photograph."""
-    results = []
-    for record in records:
-        results += coco_results(predict(record.read()), record.id)
-        tick()
-    return keypoint_ap(records, results)
+    """Run `predict` over every photograph and give the figures of `score`, by default COCO's ten."""
+    return score(records, detections(predict, records, tick))
+
+
+def answers(
+    records: Sequence[Record],
+    model: str,
+    results: Path | None = None,
+    runtime: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    flip: bool | None = None,
+    labelled_boxes: bool = False,
+) -> tuple[str, list[dict[str, Any]]]:
+    """The name of a model and what it finds, with a progress bar; or those of a results file, where one is given.
+
+    labelled_boxes: give a model that looks at one person at a time the labelled boxes; else it finds the people itself.
+    """
+    if results is not None:
+        return "/".join(results.parts[-2:]), read_results(results)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    predictor = load(model, runtime, device, threads, flip)
+    have, want = predictor.card.codec.skeleton, records[0].truth.skeleton if records else None
+    if want is not None and have.joints != want.joints:
+        raise ValueError(f"{model} finds the joints of {have.name}, and these labels are of {want.name}")
+    given = isinstance(predictor.codec, TopDown) and labelled_boxes
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(predictor.card.model, total=len(records))
+        rows = detections(predictor, records, lambda: progress.advance(task), given)
+    return predictor.card.model, rows
 
 
 def eval_(
@@ -81,32 +105,94 @@ def eval_(
     data: str = "coco",
     split: str = "val",
     model: Annotated[str, arg(metavar="NAME|FOLDER")] = DEFAULT,
-    runtime: str | None = None,
+    results: Annotated[Path | None, arg(metavar="FILE")] = None,
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    runtime: Annotated[str | None, arg(metavar="NAME")] = None,
     device: str = "cpu",
-    threads: int | None = None,
+    threads: Annotated[int | None, arg(metavar="N")] = None,
     no_flip: FlagCreatePairsOff[bool] = False,
+    labelled_boxes: FlagCreatePairsOff[bool] = False,
 ) -> int:
-    """Measure a model on a labelled data set and print COCO's ten keypoint figures (needs the extra `train`).
+    """Measure a model on a labelled data set: the figures of that set, and figures per joint (needs the extra `train`).
+
+    What is measured is what `edgepose predict` does: a model that looks at one person at a time finds the people first.
 
     Args:
         root: folder with the data set.
-        data: name of the data set: coco or lsp.
+        data: name of the data set: coco, lsp, ...
         split: part of the data set.
         model: name of a bundled model, or a model folder.
+        results: score this file in COCO's results format, and run no model.
+        out: folder for results.json, figures.json, per_joint.csv and precision_recall.png.
         runtime: onnx or pytorch.
         device: cpu or cuda.
         threads: CPU threads of the network.
         no_flip: do not look at the mirrored picture as well.
+        labelled_boxes: give a model that looks at one person at a time the labelled boxes (MPII's protocol).
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    predictor = load(model, runtime, device, threads, False if no_flip else None)
-    records = folder.entry("edgepose.data", data).read(root, split)
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{data} {split}", total=len(records))
-        figures = evaluate(predictor, records, lambda: progress.advance(task))
+    source: Any = folder.entry("edgepose.data", data)
+    records: list[Record] = source.read(root, split)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    name, rows = answers(records, model, results, runtime, device, threads, False if no_flip else None, labelled_boxes)
+    score: Score = getattr(source, "score", average_precision)
+    figures, joints = score(records, rows), per_joint(records, rows)
     people = sum(len(r.truth) for r in records)
-    print(f"{predictor.card.model} on {data} {split}: {len(records)} photographs, {people} people")
-    print("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+    title = f"{name} on {data} {split}" + ", labelled boxes" * (labelled_boxes and results is None)
+    if out is not None:
+        about = {"model": name, "data": data, "split": split, "photographs": len(records), "people": people}
+        write_whole(out / "results.json", json.dumps(rows).encode())
+        write_whole(out / "figures.json", json.dumps({**about, "figures": figures}, indent=1).encode())
+        write_whole(out / "per_joint.csv", _csv(joints).encode())
+        if tuple(figures) in (NAMES, CROWD_NAMES):
+            from edgepose.plots import precision_recall
+
+            precision = curves(records, rows, tuple(figures) == CROWD_NAMES)[0][..., 0]
+            write_whole(out / "precision_recall.png", precision_recall(precision, title))
+    print(f"{title}: {len(records)} photographs, {people} people, {len(rows)} detections\n")
+    print(official(figures) + "\n\n" + joint_table(joints) + "\n")
+    print("  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
+    if out is not None:
+        print(f"-> {out}")
     return 0
+
+
+# ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def official(figures: Mapping[str, float]) -> str:
+    """COCO's and CrowdPose's figures as their own evaluation prints them; others as a row under their names."""
+    if tuple(figures) not in (NAMES, CROWD_NAMES):
+        columns = [(name, f"{100 * v:.1f}" if v >= 0 else "-") for name, v in figures.items() if "@" not in name]
+        table = ["  ".join(f"{column[i]:>8}" for column in columns) for i in (0, 1)]
+        fine = [name for name in figures if name.endswith("@0.1")]
+        if fine:
+            table.append("  ".join(f"{100 * figures[name]:>8.1f}" for name in fine) + "  (at 0.1)")
+        return "\n".join(table)
+    sizes, lines = {"M": "medium", "L": "large"}, []
+    for name, value in figures.items():
+        kind = "Average Precision  (AP)" if name.startswith("AP") else "Average Recall     (AR)"
+        limit = {"50": "0.50     ", "75": "0.75     "}.get(name[2:], "0.50:0.95")
+        part = f"type={name[3:]:>6}" if "_" in name else f"area={sizes.get(name[2:], 'all'):>6}"
+        lines.append(f" {kind} @[ IoU={limit} | {part} | maxDets= 20 ] = {value:0.3f}")
+    return "\n".join(lines)
+
+
+def joint_table(joints: Sequence[Mapping[str, Any]]) -> str:
+    """Figures per joint as lines of text; see `per_joint`."""
+    lines = [f"{'joint':16}{'labels':>8}{'recall':>9}{'similarity':>12}{'median px':>11}{'over scale':>12}"]
+    for row in joints:
+        cells = [f"{row[key]:.{places}f}" if row[key] >= 0 else "-" for key, places in _COLUMNS]
+        lines.append(f"{row['joint']:16}{row['labels']:8}{cells[0]:>9}{cells[1]:>12}{cells[2]:>11}{cells[3]:>12}")
+    return "\n".join(lines)
+
+
+_COLUMNS = (("recall", 3), ("similarity", 3), ("pixels", 1), ("relative", 3))
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,54 @@ def heatmap_mse(maps: Tensor, target: Tensor, mask: Tensor, focus: float = 0.0) 
     """
     weight = mask * (1 + focus * target) if focus else mask
     return (weight * (maps - target) ** 2).mean()
+
+
+def ohkm(maps: Tensor, target: Tensor, mask: Tensor, hardest: int = 8) -> Tensor:
+    """Online hard keypoint mining (Chen et al., CVPR 2018): squared error of each sample's `hardest` joints alone.
+
+    Shapes as `heatmap_mse`; `ValueError` if there are fewer joints.
+    """
+    if maps.shape[1] < hardest:
+        raise ValueError(f"the loss 'ohkm' looks at the {hardest} hardest joints; this network has {maps.shape[1]}")
+    error = (mask * (maps - target) ** 2).flatten(2).mean(2)
+    return error.topk(hardest, 1).values.mean()
+
+
+def awing(
+    maps: Tensor, target: Tensor, mask: Tensor, alpha: float = 2.1, omega: float = 14.0, epsilon: float = 1.0,
+    theta: float = 0.5,
+) -> Tensor:  # fmt: skip
+    """Adaptive wing loss (Wang et al., ICCV 2019), the mean over all pixels: logarithmic below an error of `theta`,
+    linear above, sharper where the target is high. Shapes as `heatmap_mse`."""
+    power, error = alpha - target, (maps - target).abs()
+    ratio = (theta / epsilon) ** power
+    slope = omega / (1 + ratio) * power * (theta / epsilon) ** (power - 1) / epsilon
+    near = omega * torch.log1p((error / epsilon).clamp(min=1e-12) ** power)
+    far = slope * error - (theta * slope - omega * torch.log1p(ratio))
+    return (mask * torch.where(error < theta, near, far)).mean()
+
+
+def spatial_kl(maps: Tensor, teacher: Tensor, mask: Tensor, tau: float = 0.1) -> Tensor:
+    """KL(teacher || maps) of the softmax over pixels at temperature `tau`, the mean over joints with a mask (BiHRNet).
+
+    maps, teacher: (n, J, h, w). mask: broadcastable, a joint counts where it is not 0 anywhere.
+    """
+    ours, theirs = (m.flatten(2) / tau for m in (maps, teacher))
+    divergence = torch.nn.functional.kl_div(
+        ours.log_softmax(2), theirs.log_softmax(2), log_target=True, reduction="none"
+    )
+    seen = (mask.expand(*maps.shape[:2], *mask.shape[2:]).flatten(2) != 0).any(2).to(maps.dtype)
+    return (divergence.sum(2) * seen).sum() / seen.sum().clamp(min=1)
+
+
+HEATMAP: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"mse": heatmap_mse, "ohkm": ohkm, "awing": awing}
+
+
+def heatmap(name: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The loss between heatmaps called `name`; `ValueError` lists the known ones."""
+    if name not in HEATMAP:
+        raise ValueError(f"no loss called {name!r}; known: {', '.join(HEATMAP)}")
+    return HEATMAP[name]
 
 
 def associative_embedding(tags: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,16 +88,39 @@ def associative_embedding(tags: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def bottom_up(
-    maps: Sequence[Tensor], targets: Mapping[str, Tensor], focus: float = 0.0, tag_weight: float = 1e-3
+    maps: Sequence[Tensor],
+    targets: Mapping[str, Tensor],
+    compare: Callable[[Tensor, Tensor, Tensor], Tensor] = heatmap_mse,
+    tag_weight: float = 1e-3,
 ) -> dict[str, Tensor]:
     """All terms for maps whose first output carries J tags after its J heatmaps; `loss` is what is minimised.
 
     targets: `heatmaps_i` and `mask_i` per output, `joints` for the tags (`BottomUp.targets`).
     """
     joints = targets["heatmaps_0"].shape[1]
-    heat = [
-        heatmap_mse(m[:, :joints], targets[f"heatmaps_{i}"], targets[f"mask_{i}"], focus) for i, m in enumerate(maps)
-    ]
+    heat = [compare(m[:, :joints], targets[f"heatmaps_{i}"], targets[f"mask_{i}"]) for i, m in enumerate(maps)]
     push, pull = associative_embedding(maps[0][:, joints : 2 * joints], targets["joints"])
     terms = {f"heatmap_{i}": h for i, h in enumerate(heat)}
     return {"loss": torch.stack(heat).sum() + tag_weight * (push + pull), **terms, "push": push, "pull": pull}
+
+
+def top_down(
+    maps: Sequence[Tensor],
+    targets: Mapping[str, Tensor],
+    compare: Callable[[Tensor, Tensor, Tensor], Tensor] = heatmap_mse,
+    teacher: Sequence[Tensor] | None = None,
+    kl_weight: float = 0.0,
+    tau: float = 0.1,
+) -> dict[str, Tensor]:
+    """All terms for one person a crop: every output against `heatmaps_0` (or `heatmaps_i`), joints by `weights`.
+
+    teacher: maps of another network for the same crops; `kl_weight` times `spatial_kl` of the last outputs is added.
+    """
+    mask = targets["weights"][:, :, None, None]
+    heat = [compare(m, targets.get(f"heatmaps_{i}", targets["heatmaps_0"]), mask) for i, m in enumerate(maps)]
+    terms = {f"heatmap_{i}": h for i, h in enumerate(heat)}
+    total = torch.stack(heat).sum()
+    if teacher is not None:
+        terms["kl"] = spatial_kl(maps[-1], teacher[-1], mask, tau)
+        total = total + kl_weight * terms["kl"]
+    return {"loss": total, **terms}

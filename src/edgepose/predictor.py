@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.card import Card
-from edgepose.codecs import Batch, Codec, Maps, Run
+from edgepose.codecs import Batch, Codec, Image, Maps, Run
+from edgepose.codecs.bottomup import BottomUp
+from edgepose.detect import Detector, distinct, from_poses, weighed
 from edgepose.folder import entry
 from edgepose.poses import Poses
 from edgepose.sources import to_image
-from edgepose.weights import DEFAULT, find
+from edgepose.weights import DEFAULT, DETECTOR, find
 
 MULTIPLE = 16  # every network here halves its input at least four times
 
@@ -23,20 +25,31 @@ class Predictor:
     """Finds the poses in pictures: `predictor(image)`.
 
     card: what the model is. codec: reads pictures and writes poses. run: any function from a batch to maps.
+    detect: finds the boxes for a model that looks at one person at a time (`edgepose.detect`).
     """
 
-    def __init__(self, card: Card, codec: Codec, run: Run) -> None:
+    def __init__(self, card: Card, codec: Codec, run: Run, detect: Detector | None = None) -> None:
         self.card = card
         self.codec = codec
         self.engine = run
+        self.detect = detect
 
     def __call__(self, image: Any, boxes: NDArray | None = None) -> Poses:
         """The people in a picture: a path, a PIL picture or an RGB array (h, w, 3) uint8 (see sources.to_image).
 
-        boxes: (N, 4) x0, y0, x1, y1 in image pixels for models that look at one person at a time. Every person found
-        is returned, however low the score. `ValueError` if the picture cannot be read.
+        boxes: (N, 4) x0, y0, x1, y1 in image pixels for models that look at one person at a time; one pose for each is
+        returned. Without them the model's detector finds the people, and those found twice are returned once; without
+        a detector the picture is the box. Every person is returned, however low the score. `ValueError` if the picture
+        cannot be read.
         """
-        batches, warps = self.codec.encode(to_image(image), boxes)
+        picture = to_image(image)
+        if boxes is not None or self.detect is None:
+            return self._look(picture, boxes)
+        boxes, trust = self.detect(picture)
+        return distinct(weighed(self._look(picture, boxes), trust))
+
+    def _look(self, picture: Image, boxes: NDArray | None) -> Poses:
+        batches, warps = self.codec.encode(picture, boxes)
         maps = [self.run(batch) for batch in batches]
         return self.codec.decode(maps, warps)
 
@@ -62,11 +75,14 @@ def load(
     device: str = "cpu",
     threads: int | None = None,
     flip: bool | None = None,
+    detector: str | Path | Detector | None = None,
 ) -> Predictor:
     """A predictor from the name of a bundled model or from a model folder.
 
     runtime: "onnx" or "pytorch"; by default onnx where the folder has it. device: "cpu" or "cuda". threads: CPU threads
     of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
+    detector: for a model that looks at one person at a time, what finds the people: the name or folder of a model that
+    looks at whole pictures, or a function; by default the one that the card names.
     `ValueError` in one line for an unknown model, a broken folder, a missing engine or device.
     """
     folder = find(model)
@@ -84,4 +100,14 @@ def load(
     codec: Any = card.codec
     if flip is not None:
         codec = replace(codec, flip=flip)
-    return Predictor(card, codec, engine.read(card, path, device, threads))
+    run = engine.read(card, path, device, threads)
+    if isinstance(codec, BottomUp):
+        if detector is not None:
+            raise ValueError(f"{model} looks at whole pictures and needs no detector")
+        return Predictor(card, codec, run)
+    if detector is None or isinstance(detector, (str, Path)):
+        finder = load(detector or card.detector or DETECTOR, None, device, threads, flip)
+        if not isinstance(finder.codec, BottomUp):
+            raise ValueError(f"{detector or card.detector} cannot find people: it looks at one person at a time itself")
+        detector = from_poses(finder)
+    return Predictor(card, codec, run, detector)

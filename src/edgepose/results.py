@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,6 +36,19 @@ def plain(poses: Poses, path: Path, image: Image, model: str) -> dict[str, Any]:
         "skeleton": {"joints": list(skeleton.joints), "limbs": [list(limb) for limb in skeleton.limbs]},
         "people": people,
     }
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file in COCO's results format; `ValueError` names the file and what is wrong with it."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(f"cannot read the results {path}: {error.strerror}") from error
+    except ValueError as error:  # broken JSON and broken UTF-8
+        raise ValueError(f"{path} is not a results file: {error}") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{path} is not a results file: it holds {type(rows).__name__}, not a list of people")
+    return rows
 
 
 def check_outputs(paths: Sequence[Path], names: Iterable[str], out: Path | None, results: Path | None) -> None:

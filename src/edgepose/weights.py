@@ -13,6 +13,7 @@ from edgepose.models import zoo
 
 BUNDLED = Path(__file__).parent / "bundled"
 DEFAULT = "efficientlite-0"
+DETECTOR = "efficientlite-0"  # finds the people for networks that look at one person at a time
 
 
 def bundled() -> list[str]:

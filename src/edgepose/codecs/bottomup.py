@@ -181,11 +181,8 @@ def mean_resized(
 ) -> NDArray[np.float32]:
     """Mean of planes (h, w), each resized to `size` (w, h): bilinear, pixel areas aligned, edges clamped."""
     share = np.float32(1 / len(planes))
-    for i, plane in enumerate(planes):
-        part = plane * share if len(planes) > 1 else plane  # scaled while it is small
-        if i == 0:
-            out = np.asarray(cv2.resize(part, size, dst=out, interpolation=cv2.INTER_LINEAR), np.float32)
-        else:
-            out += part if part.shape == out.shape else cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
-    assert out is not None
-    return out
+    first, *rest = [plane * share for plane in planes] if len(planes) > 1 else planes  # scaled while they are small
+    mean = np.asarray(cv2.resize(first, size, dst=out, interpolation=cv2.INTER_LINEAR), np.float32)
+    for plane in rest:
+        mean += plane if plane.shape == mean.shape else cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR)
+    return mean

@@ -53,7 +53,7 @@ def find_peaks(
     if float(limit) > threshold:  # float32 of the map against float64 of the threshold
         limit = np.nextafter(limit, np.float32(-np.inf))
     window, cells = np.ones((kernel, kernel), np.uint8), []
-    rows = ~((_maxima(heat) if top is None else top) <= limit).all(2)
+    rows = np.any(~((_maxima(heat) if top is None else top) <= limit), axis=2)
     for plane, bands in zip(heat, rows, strict=True):
         cell = np.flatnonzero(bands)  # of blocks; only these can hold a peak
         if len(cell):

@@ -53,14 +53,15 @@ class TopDown:
             if not good:
                 raise ValueError(f"TopDown cannot have {name} = {getattr(self, name)!r}")
 
-    def frame(self, box: NDArray) -> Warp:
-        """The warp of a box x0, y0, x1, y1 (image pixels): widened to the input's aspect, padded, centred."""
+    def frame(self, box: NDArray, rotation: float = 0.0) -> Warp:
+        """The warp of a box x0, y0, x1, y1 (image pixels): widened to the input's aspect, padded, centred, and turned
+        by `rotation` degrees about its middle (training)."""
         (w, h), (x0, y0, x1, y1) = self.input_size, (float(v) for v in box)
         wide = max(x1 - x0, (y1 - y0) * w / h, 1.0) * self.padding
         trim = 1 if self.decode_with == "udp" else 0
         zoom = ((w - trim) / wide, (h - trim) / (wide * h / w))
         goal = ((w - trim) / 2, (h - trim) / 2)
-        return Warp.around(((x0 + x1) / 2, (y0 + y1) / 2), zoom, self.input_size, target=goal)
+        return Warp.around(((x0 + x1) / 2, (y0 + y1) / 2), zoom, self.input_size, rotation, goal)
 
     def encode(self, image: Image, boxes: NDArray | None = None) -> tuple[list[Batch], list[list[Warp]]]:
         """One batch: a crop per box (N, 4), then the mirrored crops with `flip`; without boxes the picture is the box.

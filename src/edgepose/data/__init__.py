@@ -1,4 +1,7 @@
-"""Data sets: one file each, with SKELETON, SPLITS and `read(root, split) -> list[Record]`. numpy and OpenCV only."""
+"""Data sets: one file each, with SKELETON, SPLITS, `read(root, split) -> list[Record]` and `score(records, results)`.
+
+numpy and OpenCV only. SKELETON is None where the set itself says it; `record.truth.skeleton` always holds it.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,17 @@ from numpy.typing import NDArray
 from edgepose.codecs import Image
 from edgepose.poses import Poses
 
+BOX_AREA = 0.53  # of a person's box: the mean share that COCO's outlines cover; stands in where only a box is known
+
 
 @dataclass(frozen=True, eq=False)
 class Record:
     """One labelled photograph, read when asked for.
 
     id: number in the data set. name: file name. size: (w, h) in pixels. read: gives the picture, RGB uint8 (h, w, 3).
-    truth: labelled people in image pixels; score 0 = joint not labelled. areas: (N,) float32, square pixels, the scale
-    of the object keypoint similarity. sparse: True where an unlabelled joint may be in plain sight, so that training
-    must not teach that it is absent.
+    truth: labelled people in image pixels; score 0 = joint not labelled; ids are those of the labels, if they have any.
+    areas: (N,) float32, square pixels, the scale of the object keypoint similarity. sparse: True where an unlabelled
+    joint may be in plain sight, so that training must not teach that it is absent.
     visible: (N, J) uint8, 0 not labelled, 1 labelled but hidden, 2 in sight, where the data set says so.
     others: annotations in COCO's format (`bbox`, `area`, `iscrowd`, `segmentation`) of crowds and of people without
     labelled joints: left out of training and never held against a prediction. heads: (N,) float32, head size in pixels
@@ -45,10 +50,11 @@ class Record:
     crowd: float | None = None
 
 
-def open_pictures(root: Path, folder: str) -> Callable[[str], Callable[[], Image]]:
+def open_pictures(root: Path, folder: str, upright: bool = False) -> Callable[[str], Callable[[], Image]]:
     """Pictures by file name from the folder `root/folder`, or from tar files `root/folder*.tar`.
 
-    Returns name -> reader. `ValueError` if there is neither, or for a name that is not there.
+    upright: turn them by their EXIF orientation, as labelling tools do; published sets label stored pixels. Returns
+    name -> reader. `ValueError` if there is neither, or for a name that is not there.
     """
     where: dict[str, tuple[str, int, int]] = {}
     if not (root / folder).is_dir():
@@ -59,10 +65,10 @@ def open_pictures(root: Path, folder: str) -> Callable[[str], Callable[[], Image
             with tarfile.open(tar) as archive:
                 where |= {m.name: (tar, m.offset_data, m.size) for m in archive if m.isfile()}
     lookup = where if where else None
-    return lambda name: partial(_read, root / folder, lookup.get(name) if lookup is not None else None, name)
+    return lambda name: partial(_read, root / folder, lookup.get(name) if lookup is not None else None, name, upright)
 
 
-def _read(folder: Path, member: tuple[str, int, int] | None, name: str) -> Image:
+def _read(folder: Path, member: tuple[str, int, int] | None, name: str, upright: bool) -> Image:
     if member is None:
         path = folder / name
         if not path.is_file():
@@ -72,8 +78,8 @@ def _read(folder: Path, member: tuple[str, int, int] | None, name: str) -> Image
         with open(member[0], "rb") as file:
             file.seek(member[1])
             coded = file.read(member[2])
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # labels are in stored pixels (COCO)
-    image = cv2.imdecode(np.frombuffer(coded, np.uint8), flags)
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(coded, np.uint8), flags) if coded else None
     if image is None:
         raise ValueError(f"picture {name!r} of {folder} cannot be decoded")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -11,6 +11,7 @@ from numpy.random import Generator
 
 from edgepose.codecs import Image
 from edgepose.data import Record
+from edgepose.data._mask import ignore_mask
 from edgepose.poses import Poses
 from edgepose.warp import Warp
 
@@ -40,12 +41,14 @@ class Augment:
 class Sample:
     """A training picture (size, size, 3) RGB uint8 with its people in input pixels.
 
-    sparse: (N,) bool, people whose unlabelled joints may be in plain sight.
+    sparse: (N,) bool, people whose unlabelled joints may be in plain sight. ignored: (size, size) bool, where people
+    are not labelled, so that nothing is taught; None: nowhere.
     """
 
     image: Image
     truth: Poses
     sparse: np.ndarray
+    ignored: np.ndarray | None = None
 
 
 def photograph(record: Record, size: int, rng: Generator, how: Augment) -> Sample:
@@ -61,7 +64,10 @@ def _view(record: Record, warp: Warp) -> Sample:
     truth = warp.poses(record.truth)
     inside = ((truth.xy >= 0) & (truth.xy < np.array(warp.size))).all(-1)
     truth = replace(truth, scores=truth.scores * inside)
-    return Sample(warp.apply(record.read()), truth, np.full(len(truth), record.sparse))
+    ignored = None
+    if record.others:
+        ignored = warp.apply(ignore_mask(record).astype(np.uint8), nearest=True).astype(np.bool_)
+    return Sample(warp.apply(record.read()), truth, np.full(len(truth), record.sparse), ignored)
 
 
 def mosaic(records: Sequence[Record], size: int, rng: Generator, how: Augment) -> Sample:
@@ -76,16 +82,20 @@ def mosaic(records: Sequence[Record], size: int, rng: Generator, how: Augment) -
         else:
             cells += [(x, y, w, a[1]), (x, y + a[1], w, h - a[1])]
     image = np.zeros((size, size, 3), np.uint8)
+    ignored = np.zeros((size, size), np.bool_)
     xy, scores, sparse = [], [], []
     for x, y, w, h in cells:
         record = records[int(rng.integers(len(records)))]
         view = _view(record, _person_warp(record, (w, h), rng, how))
         image[y : y + h, x : x + w] = view.image
+        if view.ignored is not None:
+            ignored[y : y + h, x : x + w] = view.ignored
         xy.append(view.truth.xy + np.array([x, y], np.float32))
         scores.append(view.truth.scores)
         sparse.append(view.sparse)
     skeleton = records[0].truth.skeleton
-    return Sample(image, Poses(np.concatenate(xy), np.concatenate(scores), skeleton), np.concatenate(sparse))
+    truth = Poses(np.concatenate(xy), np.concatenate(scores), skeleton)
+    return Sample(image, truth, np.concatenate(sparse), ignored if ignored.any() else None)
 
 
 def _person_warp(record: Record, size: tuple[int, int], rng: Generator, how: Augment) -> Warp:
@@ -105,9 +115,10 @@ def _person_warp(record: Record, size: tuple[int, int], rng: Generator, how: Aug
 
 def distort(sample: Sample, rng: Generator, how: Augment) -> Sample:
     """Flip (left and right joints swapped), colour, grey, blur and a pasted rectangle."""
-    image, truth = sample.image, sample.truth
+    image, truth, ignored = sample.image, sample.truth, sample.ignored
     if rng.random() < how.flip:
         image, truth = np.ascontiguousarray(image[:, ::-1]), truth.mirrored(image.shape[1])
+        ignored = None if ignored is None else ignored[:, ::-1]
     c = how.colour
     gain = (rng.uniform(1 - c, 1 + c) * rng.uniform(1 - c / 3, 1 + c / 3, 3)).astype(np.float32)
     table = np.arange(256, dtype=np.float32)[:, None] * gain + rng.uniform(-80, 80) * c
@@ -118,8 +129,8 @@ def distort(sample: Sample, rng: Generator, how: Augment) -> Sample:
     if rng.random() < how.blur:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2))
     if rng.random() < how.occlusion:
-        s = image.shape[0]
-        w, h = (int(v) for v in rng.uniform(0.05, 0.3, 2) * s)
-        x, y, u, v = (int(a) for a in rng.uniform(0, 1, 4) * (s - w, s - h, s - w, s - h))
+        down, across = image.shape[:2]
+        w, h = (int(v) for v in rng.uniform(0.05, 0.3, 2) * (across, down))
+        x, y, u, v = (int(a) for a in rng.uniform(0, 1, 4) * (across - w, down - h, across - w, down - h))
         image[y : y + h, x : x + w] = image[v : v + h, u : u + w].copy() if rng.random() < 0.5 else rng.integers(256)
-    return Sample(np.asarray(image, np.uint8), truth, sample.sparse)
+    return Sample(np.asarray(image, np.uint8), truth, sample.sparse, ignored)

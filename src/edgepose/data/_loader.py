@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.codecs import normalise
 from edgepose.codecs.bottomup import BottomUp
+from edgepose.codecs.topdown import TopDown
 from edgepose.data import Record
 from edgepose.data._augment import Augment, Sample, distort, mosaic, photograph
+from edgepose.data._persons import PersonAugment, person
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of an epoch."""
+    return np.random.default_rng([seed, 1, epoch]).permutation(count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +46,7 @@ class BottomUpSamples:
             sample = mosaic(self.singles, size, rng, self.augment)
         else:
             epoch, row = divmod(number, len(self.photographs))
-            order = np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.photographs))
+            order = _order(self.seed, epoch, len(self.photographs))
             sample = photograph(self.photographs[order[row]], size, rng, self.augment)
         return distort(sample, rng, self.augment)
 
@@ -52,9 +61,12 @@ class BottomUpSamples:
 
 
 def _mask(sample: Sample, stride: int) -> NDArray[np.uint8]:
-    """1 where the heatmap loss counts: not where a sparsely labelled person may show a joint that has no label."""
+    """1 where the heatmap loss counts: not on crowds and people without labels (`ignored`), nor for the joints without
+    label of a sparsely labelled person, around that person."""
     h, w = sample.image.shape[0] // stride, sample.image.shape[1] // stride
     mask = np.ones((len(sample.truth.skeleton), h, w), np.uint8)
+    if sample.ignored is not None:
+        mask[:, sample.ignored[stride // 2 :: stride, stride // 2 :: stride][:h, :w]] = 0
     for pose, sparse in zip(sample.truth, sample.sparse, strict=True):
         seen = pose.xy[pose.scores > 0]
         if not sparse or not len(seen):
@@ -65,3 +77,30 @@ def _mask(sample: Sample, stride: int) -> NDArray[np.uint8]:
         x1, y1 = np.maximum((high + pad) / stride, 0).astype(int) + 1
         mask[pose.scores == 0, y0:y1, x0:x1] = 0
     return mask
+
+
+@dataclass(frozen=True, eq=False)
+class TopDownSamples:
+    """A map from sample number to arrays: one person a sample, each once per epoch in an order drawn per epoch.
+
+    people: (record, row of its truth). codec: crops and makes the targets.
+    """
+
+    people: Sequence[tuple[Record, int]]
+    codec: TopDown
+    person: PersonAugment
+    augment: Augment
+    seed: int = 0
+
+    def picture(self, number: int) -> Sample:
+        """The augmented crop and its person."""
+        epoch, row = divmod(number, len(self.people))
+        order = _order(self.seed, epoch, len(self.people))
+        rng = np.random.default_rng([self.seed, number])
+        record, which = self.people[order[row]]
+        return person(record, which, self.codec, rng, self.person, self.augment)
+
+    def __getitem__(self, number: int) -> dict[str, NDArray]:
+        """`image` (3, h, w) and what `codec.targets` gives."""
+        sample = self.picture(number)
+        return {"image": normalise(sample.image)[0], **self.codec.targets(sample.truth, self.codec.input_size)}

@@ -3,7 +3,8 @@
 The trunk is EfficientNet-Lite0 (Tan & Le, ICML 2019; the Lite variant has ReLU6 and no squeeze-and-excitation), whose
 ImageNet weights are published under Apache-2.0, so it learns poses from few photographs. The head and its outputs are
 LitePose's (CVPR 2022, section 3.3): `forward(images (n, 3, h, w)) -> [(n, 2J, h/4, w/4), (n, J, h/2, w/2)]`, J heatmaps
-then J tags, then J heatmaps; h and w are multiples of 32.
+then J tags, then J heatmaps; h and w are multiples of 32. With two deconvolutions it looks at one person at a time:
+`forward(crops (n, 3, h, w)) -> [(n, J, h/4, w/4)]`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch.nn.functional import interpolate
 
 from edgepose.codecs import STD
 from edgepose.codecs.bottomup import BottomUp
+from edgepose.codecs.topdown import TopDown
 from edgepose.models._keys import count
 from edgepose.models.litepose import add_fusion_head, ramped, run_fusion_head
 from edgepose.skeleton import Skeleton
@@ -33,6 +35,7 @@ BLOCKS = (  # per stage of EfficientNet-Lite0: expansion, channels, blocks, stri
 class Arch:
     """Sizes: number of joints, how many of the trunk's 7 stages to keep (6 or 7), channels of the deconvolutions.
 
+    Three deconvolutions make a bottom-up network, two a top-down one, which has no tags and needs no tag_ramp.
     tag_ramp: input pixels per unit of the position that tags begin as (`litepose.ramped`); 0 is off.
     """
 
@@ -45,8 +48,17 @@ class Arch:
     def __post_init__(self) -> None:
         object.__setattr__(self, "deconv_channels", tuple(self.deconv_channels))
         object.__setattr__(self, "deconv_kernels", tuple(self.deconv_kernels))
-        if self.stages not in (6, 7) or len(self.deconv_channels) != 3:
-            raise ValueError(f"need 6 or 7 stages and 3 deconvolutions; got {self.stages}, {self.deconv_channels}")
+        if self.stages not in (6, 7) or len(self.deconv_channels) not in (2, 3):
+            raise ValueError(f"need 6 or 7 stages and 2 or 3 deconvolutions; got {self.stages}, {self.deconv_channels}")
+        if len(self.deconv_kernels) != len(self.deconv_channels) or (not self.tags and self.tag_ramp):
+            raise ValueError(
+                f"kernels {self.deconv_kernels} and tag_ramp {self.tag_ramp} do not fit {self.deconv_channels}"
+            )
+
+    @property
+    def tags(self) -> bool:
+        """Whether the first output carries tags: the network is bottom-up."""
+        return len(self.deconv_channels) == 3
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -87,7 +99,7 @@ class EfficientLite(nn.Module):
                 a = b
             self.stages.append(nn.Sequential(*blocks))
         raw = tuple(BLOCKS[s][1] for s in (4, 2, 1, 0))  # strides 16, 8, 4, 2
-        add_fusion_head(self, raw, a, arch.deconv_channels, arch.deconv_kernels, arch.joints)
+        add_fusion_head(self, raw, a, arch.deconv_channels, arch.deconv_kernels, arch.joints, tags=arch.tags)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x, features = self.stem(images), []
@@ -104,9 +116,9 @@ def build(arch: Arch) -> EfficientLite:
     return EfficientLite(arch)
 
 
-def codec(arch: Arch, skeleton: Skeleton, size: int) -> BottomUp:
-    """How the network reads pictures: whole, the short side fitted to `size` pixels."""
-    return BottomUp(skeleton, size)
+def codec(arch: Arch, skeleton: Skeleton, size: Any) -> BottomUp | TopDown:
+    """How the network reads pictures: whole, the short side fitted to `size` pixels, or crops of `size` (w, h)."""
+    return BottomUp(skeleton, size) if arch.tags else TopDown(skeleton, size, sigma=1.5, decode_with="udp")
 
 
 def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,9 +129,11 @@ def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer(state: Mapping[str, Tensor]) -> Arch:
     """The `Arch` whose network has the shapes of a state dict; `ValueError` if it is none."""
     try:
-        widths = tuple(state[f"deconv_refined.{i}.weight"].shape[1] for i in range(3))
-        kernels = tuple(state[f"deconv_refined.{i}.weight"].shape[-1] for i in range(3))
-        return Arch(state["final_refined.1.conv.3.weight"].shape[0], count(state, "stages."), widths, kernels)
+        deconvs = [state[f"deconv_refined.{i}.weight"].shape for i in range(count(state, "deconv_refined."))]
+        joints = state[f"final_refined.{len(deconvs) - 2}.conv.3.weight"].shape[0]
+        ramp = Arch().tag_ramp if len(deconvs) == 3 else 0.0
+        widths, kernels = tuple(s[1] for s in deconvs), tuple(s[-1] for s in deconvs)
+        return Arch(joints, count(state, "stages."), widths, kernels, ramp)
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not an EfficientLite checkpoint: {error}") from error
 
@@ -150,4 +164,8 @@ def load_imagenet(net: Any, path: str) -> None:
     net.load_state_dict(found, strict=False)
 
 
-ARCHS = {"0": (Arch(), 256)}  # name -> (Arch, input size in pixels)
+TRUNK = ("stem.", "stages.")  # what networks with another head share
+ARCHS = {  # name -> (Arch, input size in pixels: of the short side, or (w, h) of crops)
+    "0": (Arch(), 256),
+    "0-person": (Arch(deconv_channels=(64, 48), deconv_kernels=(4, 4), tag_ramp=0.0), (96, 128)),
+}

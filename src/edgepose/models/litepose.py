@@ -89,23 +89,25 @@ class Prediction(nn.Module):
 
 def add_fusion_head(
     net: Any, raw: tuple[int, ...], deep: int, widths: tuple[int, ...], kernels: tuple[int, ...], joints: int,
-    fusion: bool = True,
+    fusion: bool = True, tags: bool = True,
 ) -> None:  # fmt: skip
     """Give `net` the module lists of the fusion deconv head (section 3.3).
 
     raw: channels of the encoder features at strides 16, 8, 4, 2. deep: channels of the deepest features (stride 16).
+    widths: of the deconvolutions, two or three; there is an output behind each but the first. tags: J tags behind the
+    heatmaps of the first output.
     """
 
     def deconv(a: int, b: int, k: int) -> nn.ConvTranspose2d:
         return nn.ConvTranspose2d(a, b, k, 2, padding=0 if k == 2 else 1, output_padding=k % 2, bias=False)
 
-    refined = (deep, *widths[:2])
+    refined = (deep, *widths[:-1])
     net.deconv_refined = nn.ModuleList(map(deconv, refined, widths, kernels))
-    net.deconv_raw = nn.ModuleList(map(deconv, raw[:3], widths, kernels) if fusion else [])
+    net.deconv_raw = nn.ModuleList(map(deconv, raw[: len(widths)], widths, kernels) if fusion else [])
     net.deconv_bnrelu = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(w), nn.ReLU(inplace=True)) for w in widths)
-    outputs = (2 * joints, joints)
+    outputs = ((1 + tags) * joints, joints)[: len(widths) - 1]
     net.final_refined = nn.ModuleList(map(Prediction, widths[1:], outputs))
-    net.final_raw = nn.ModuleList(map(Prediction, raw[2:], outputs) if fusion else [])
+    net.final_raw = nn.ModuleList(map(Prediction, raw[2 : 2 + len(outputs)], outputs) if fusion else [])
     heads: list[Any] = [*net.final_refined, *net.final_raw]
     for head in heads:  # heatmaps begin near zero, tags spread out
         nn.init.normal_(head.conv[3].weight[:joints], std=1e-3)

@@ -54,6 +54,13 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"no device {device!r} in this torch: {str(error).splitlines()[0]}") from error
 
+    return runner(net, device)
+
+
+def runner(net: Any, device: Any = "cpu") -> Run:
+    """The `Run` of a torch network in eval mode that lies on `device`."""
+    import torch
+
     def run(batch: Batch) -> Maps:
         with torch.inference_mode():
             images = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)

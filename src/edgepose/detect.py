@@ -1,0 +1,70 @@
+"""Detect: where people are, for networks that look at one person at a time.
+
+A detector is any function from a picture (h, w, 3) RGB uint8 to boxes (N, 4) float32, x0, y0, x1, y1 in image pixels,
+and their scores (N,). Here: the people that a bottom-up model finds, so that no other network need be installed; a
+results file; and what to do with poses of which several may be of one person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepose.codecs import Image
+from edgepose.poses import Poses
+
+Detector = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+SURE = 0.15  # score of a joint that counts for the box around a person
+MARGIN = 0.08  # of the longer side of a box, added all around: joints are not the rim of a person
+LEAST = 0.02  # score of a person worth a second look
+SAME = 0.7  # similarity of two poses from which they are one person
+
+
+def from_poses(predict: Callable[[Image], Poses], least: float = LEAST) -> Detector:
+    """A detector from a model that finds poses in whole pictures: `boxes` around those with a score from `least`."""
+
+    def detect(image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        poses = predict(image)
+        scores = np.asarray(poses.person_scores, np.float32)
+        return boxes(poses)[scores >= least], scores[scores >= least]
+
+    return detect
+
+
+def boxes(poses: Poses, sure: float = SURE, margin: float = MARGIN) -> NDArray[np.float32]:
+    """(N, 4) boxes around the joints of each person that score `sure` or more, or around all if fewer than two do."""
+    out = np.zeros((len(poses), 4), np.float32)
+    for row, (xy, scores) in enumerate(zip(poses.xy, poses.scores, strict=True)):
+        seen = scores >= sure if (scores >= sure).sum() > 1 else scores > 0
+        if seen.any():
+            low, high = xy[seen].min(0), xy[seen].max(0)
+            rim = margin * max(float((high - low).max()), 8.0)
+            out[row] = [*(low - rim), *(high + rim)]
+    return out
+
+
+def distinct(poses: Poses, same: float = SAME) -> Poses:
+    """People with the highest scores first, without those whose joints lie where those of a better one do.
+
+    Two are the same from an object keypoint similarity of `same` on, all joints counted, at the mean of the areas that
+    their joints span (0.53 of the box, the share that COCO's people fill).
+    """
+    scores = np.asarray(poses.person_scores)
+    spans = (poses.xy.max(1) - poses.xy.min(1)).prod(1) * 0.53 if len(poses) else np.zeros(0)
+    spread, kept = 2 * (2 * np.array(poses.skeleton.sigmas)) ** 2, list[int]()
+    for row in np.argsort(-scores, kind="stable"):
+        others = np.array(kept, int)
+        area = np.maximum((spans[row] + spans[others]) / 2, 1.0)
+        apart = ((poses.xy[row] - poses.xy[others]) ** 2).sum(2)
+        if not (np.exp(-apart / (area[:, None] * spread)).mean(1) >= same).any():
+            kept.append(int(row))
+    return poses[np.array(kept, int)]
+
+
+def weighed(poses: Poses, trust: NDArray[np.float32]) -> Poses:
+    """The same people with the mean of their joints' scores times the detector's score (N,) for a score."""
+    return replace(poses, person_scores=(poses.scores.mean(1) * trust).astype(np.float32))
