@@ -13,7 +13,7 @@ from edgepose import folder, models  # noqa: E402
 from edgepose.card import Card  # noqa: E402
 from edgepose.codecs.bottomup import BottomUp  # noqa: E402
 from edgepose.models.__main__ import text  # noqa: E402
-from edgepose.skeleton import COCO17, CROWDPOSE14, MPII16  # noqa: E402
+from edgepose.skeleton import CROWDPOSE14  # noqa: E402
 
 NAMES = models.names()
 known = functools.cache(models.card)
@@ -28,8 +28,14 @@ def networks(names):
     """The names without those that differ from an earlier one in their input alone."""
     seen = {}
     for name in names:
-        seen.setdefault((name.split("-")[0], str({**card(name).arch, "joints": 0})), name)
+        file, _, variant = name.partition("-")
+        arch, _ = folder.entry("edgepose.models", file).ARCHS[variant]
+        seen.setdefault((file, replace(arch, joints=0)), name)
     return list(seen.values())
+
+
+def fact(name, key):
+    return FACTS[name][key] if name in FACTS else 0  # test_zoo_file_is_up_to_date says what to do
 
 
 def slow_unless(fine, names):
@@ -53,10 +59,11 @@ def test_names_follow_the_files():
     assert "litepose-xs" in NAMES
 
 
-@pytest.mark.parametrize("name", slow_unless(lambda name: FACTS[name]["params"] < 4e7, networks(NAMES)))
+@pytest.mark.parametrize("name", slow_unless(lambda name: fact(name, "params") < 4e7, networks(NAMES)))
 def test_outputs_and_gradients(name):
     """Maps at the codec's strides, finest last; joint heatmaps first; every weight learns."""
     codec = card(name).codec
+    torch.manual_seed(0)
     net = models.build(card(name))
     ((n, _, h, w),) = shapes = probe(card(name), 1)
     outputs = net(torch.randn(shapes[0]))
@@ -67,8 +74,12 @@ def test_outputs_and_gradients(name):
         ]
     else:
         assert {tuple(o.shape) for o in outputs} == {(n, joints, h // codec.stride, w // codec.stride)}
-    sum((o * torch.randn_like(o)).sum() for o in outputs).backward()
-    still = {k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    for _ in range(8):  # a block may be left out by chance, but not every time
+        sum((o * torch.randn_like(o)).sum() for o in outputs).backward()
+        still = {k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+        if all(k.startswith(unused(name)) for k in still):
+            break
+        outputs = net(torch.randn(shapes[0]))
     assert still == {k for k in still if k.startswith(unused(name))}
 
 
@@ -90,10 +101,17 @@ def test_arch_is_inferred_from_the_weights(name):
     assert module.infer(module.native(state)) == module.Arch(**card(name).arch)
 
 
-SMALL = [
-    min((n for n in NAMES if n.split("-")[0] == file), key=lambda n: FACTS[n]["gmacs"])
-    for file in folder.names("edgepose.models")
-]
+def smallest(names):
+    """The cheapest network of every file, one for whole pictures and one for crops where it has both."""
+    seen = {}
+    for name in sorted(names, key=lambda n: fact(n, "gmacs")):
+        file, _, variant = name.partition("-")
+        _, size = folder.entry("edgepose.models", file).ARCHS[variant]
+        seen.setdefault((file, isinstance(size, int)), name)
+    return sorted(seen.values())
+
+
+SMALL = smallest(NAMES)
 RUNTIMES = folder.names("edgepose.runtimes")
 NEEDS = {"onnx": ("onnx", "onnxscript"), "pytorch": ("safetensors",)}
 
@@ -104,18 +122,17 @@ def shallow(card):
     def one(counts):
         return [one(c) for c in counts] if isinstance(counts, list) else min(counts, 1)
 
-    counted = {k: one(v) for k, v in card.arch.items() if k in ("blocks", "modules")}
+    counted = {k: one(v) for k, v in card.arch.items() if k in ("blocks", "modules", "depth")}
     return replace(card, arch=card.arch | counted)
 
 
-@pytest.mark.parametrize("skeleton", [COCO17, CROWDPOSE14, MPII16], ids=lambda s: s.name)
 @pytest.mark.parametrize("name", SMALL)
-def test_other_skeletons(name, skeleton):
-    made = models.card(name, skeleton)
-    assert made.codec.skeleton == skeleton
+def test_other_skeletons(name):
+    made = models.card(name, CROWDPOSE14)
+    assert made.codec.skeleton == CROWDPOSE14
     with torch.device("meta"):
         net = models.build(made)
-        assert net(torch.empty(probe(made, 1)[0]))[-1].shape[1] == len(skeleton)
+        assert net(torch.empty(probe(made, 1)[0]))[-1].shape[1] == 14
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
