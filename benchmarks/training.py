@@ -2,8 +2,8 @@
 
 The bare pass is the same network on one batch that stays in memory, with a sum of squares for a loss, no optimiser.
 Ours is `train.fit` on photographs of 640x480 written for the occasion: reading, augmentation, targets, losses,
-optimiser, averaged weights, log. Both take turns, so that whatever else the machine does falls on both. The goal is a ratio of at
-most 1.15. `--threads` threads compute; `--workers` processes prepare pictures beside them.
+optimiser, averaged weights, log. Both take turns, so that whatever else the machine does falls on both. The goal is a
+ratio of at most 1.15. `--threads` threads compute; `--workers` processes prepare pictures beside them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def main(
     train.optim.average = average
     with tempfile.TemporaryDirectory() as folder:
         photographs(Path(folder))
-        plan, shown = train.samples(plan, card.codec, folder)
+        plan, shown = train.samples(plan, card.codec, folder, train.records(pairs, folder))
         for turn in range(rounds + 1):
             fast = bare(net, images, steps)
             marks.clear()

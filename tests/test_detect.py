@@ -74,9 +74,14 @@ def test_two_steps_find_the_people_look_at_each_and_weigh_both_scores():
     card = Card("efficientlite-0-person", {}, codec)
     both = Predictor(card, codec, run, lambda picture: (boxes, np.float32([0.5, 1.0, 0.25])))
     found = both(image)
-    assert seen == [3, 3], "looked at twice: where the detector says, then where the first look says"
-    np.testing.assert_allclose(found.person_scores, [0.8, 0.4], rtol=1e-5)
+    assert seen == [3, 2], "three glances where the detector says, two looks where the distinct people are"
+    np.testing.assert_allclose(found.person_scores, np.cbrt([0.64, 0.32]), rtol=1e-5)
     assert np.abs(found.xy[0].mean(0) - (340, 105)).max() < 4 and np.abs(found.xy[1].mean(0) - (50, 95)).max() < 4
+    flipping = Predictor(card, replace(codec, flip=True), run, both.detect)
+    flipping(image)
+    assert seen[2:] == [3, 4], "only the second look takes the mirrored picture"
+    nobody = Predictor(card, codec, run, lambda picture: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
+    assert len(nobody(image)) == 0
     given = both(image, boxes)
     assert len(given) == 3, "given boxes are all answered, and the detector is not asked"
     np.testing.assert_allclose(given.person_scores, 0.8, rtol=1e-5)

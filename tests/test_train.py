@@ -84,7 +84,7 @@ def root(tmp_path):
 
 def fit(root, out, plan=PLAN, codec=None, net=Tiny, **kwargs):
     torch.manual_seed(0)
-    plan, shown = train.samples(plan, codec or BottomUp(), root)
+    plan, shown = train.samples(plan, codec or BottomUp(), root, train.records(plan.photographs, root))
     return train.fit(plan, shown, out, Fabric(accelerator="cpu", devices=1), net(), workers=0, **kwargs)[0]
 
 
@@ -164,7 +164,8 @@ fabric = Fabric(accelerator="cpu", devices=2, num_nodes=1, strategy="ddp")
 fabric.launch()
 torch.manual_seed(0)
 plan = replace(PLAN, batch=4, steps=4, resolutions=(), clip=0.0, ema=0.0, local_steps=int(sys.argv[3]))
-plan, shown = train.samples(plan, TopDown(input_size=(48, 64)), sys.argv[1])
+root = sys.argv[1]
+plan, shown = train.samples(plan, TopDown(input_size=(48, 64)), root, train.records(plan.photographs, root))
 train.fit(plan, shown, Path(sys.argv[2]), fabric, Still(), workers=0)
 """
 

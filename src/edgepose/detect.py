@@ -17,12 +17,25 @@ from edgepose.codecs import Image
 from edgepose.poses import Poses
 
 Detector = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
+Look = Callable[[Image, NDArray[np.float32]], Poses]
 
 SURE = 0.15  # score of a joint that counts for the box around a person
-AGAIN = 0.2  # the same at the second look
-MARGIN = 0.08  # of the longer side of a box, added all around: joints are not the rim of a person
+MARGIN = 0.06  # of the longer side of a box, added all around: joints are not the rim of a person
+FAINT = 0.1  # peaks that a bottom-up model must have to say where somebody may be: the second step sorts them out
 LEAST = 0.02  # score of a person worth a second look
-SAME = 0.7  # similarity of two poses from which they are one person
+SAME = 0.5  # similarity of two poses from which they are one person
+
+
+def two_looks(detect: Detector, glance: Look, look: Look, image: Image) -> Poses:
+    """People of a picture in two looks: a `glance` at every box of `detect`; then `look` at the boxes of those who
+    are distinct and not all too faint. Both take the picture and boxes and give a pose for each."""
+    found, trust = detect(image)
+    if not len(found):
+        return look(image, found)
+    first = weighed(glance(image, found), trust)
+    order = distinct_rows(first)
+    order = order[np.asarray(first.person_scores)[order] >= LEAST]
+    return distinct(weighed(look(image, boxes(first[order])), trust[order]))
 
 
 def from_poses(predict: Callable[[Image], Poses], least: float = LEAST) -> Detector:
@@ -49,7 +62,12 @@ def boxes(poses: Poses, sure: float = SURE, margin: float = MARGIN) -> NDArray[n
 
 
 def distinct(poses: Poses, same: float = SAME) -> Poses:
-    """People with the highest scores first, without those whose joints lie where those of a better one do.
+    """People with the highest scores first, without those whose joints lie where those of a better one do."""
+    return poses[distinct_rows(poses, same)]
+
+
+def distinct_rows(poses: Poses, same: float = SAME) -> NDArray[np.int64]:
+    """The rows of `distinct`.
 
     Two are the same from an object keypoint similarity of `same` on, all joints counted, at the mean of the areas that
     their joints span (0.53 of the box, the share that COCO's people fill).
@@ -63,9 +81,11 @@ def distinct(poses: Poses, same: float = SAME) -> Poses:
         apart = ((poses.xy[row] - poses.xy[others]) ** 2).sum(2)
         if not (np.exp(-apart / (area[:, None] * spread)).mean(1) >= same).any():
             kept.append(int(row))
-    return poses[np.array(kept, int)]
+    return np.array(kept, np.int64)
 
 
 def weighed(poses: Poses, trust: NDArray[np.float32]) -> Poses:
-    """The same people with the mean of their joints' scores times the detector's score (N,) for a score."""
-    return replace(poses, person_scores=(poses.scores.mean(1) * trust).astype(np.float32))
+    """The same people, their score the mean of their joints' scores, which counts twice, and the detector's (N,): the
+    geometric mean, so that it stays a score."""
+    joints = np.maximum(poses.scores.mean(1), 0)
+    return replace(poses, person_scores=np.cbrt(joints * joints * np.maximum(trust, 0)).astype(np.float32))

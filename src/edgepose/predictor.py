@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 from edgepose.card import Card
 from edgepose.codecs import Batch, Codec, Image, Maps, Run
 from edgepose.codecs.bottomup import BottomUp
-from edgepose.detect import AGAIN, Detector, distinct, from_poses, weighed
-from edgepose.detect import boxes as around
+from edgepose.detect import FAINT, Detector, from_poses, two_looks
 from edgepose.folder import entry
 from edgepose.poses import Poses
 from edgepose.sources import to_image
@@ -39,21 +39,21 @@ class Predictor:
         """The people in a picture: a path, a PIL picture or an RGB array (h, w, 3) uint8 (see sources.to_image).
 
         boxes: (N, 4) x0, y0, x1, y1 in image pixels for models that look at one person at a time; one pose for each is
-        returned. Without them the model's detector finds the people, each is looked at twice, the second time in the
-        box of what was found, and those found twice are returned once; without a detector the picture is the box.
+        returned. Without them the model's detector finds the people and each is looked at twice
+        (`detect.two_looks`); without a detector the picture is the box.
         Every person is returned, however low the score. `ValueError` if the picture cannot be read.
         """
         picture = to_image(image)
         if boxes is not None or self.detect is None:
-            return self._look(picture, boxes)
-        boxes, trust = self.detect(picture)
-        first = self._look(picture, boxes)
-        return distinct(weighed(self._look(picture, around(first, AGAIN)), trust))
+            return self._look(self.codec, picture, boxes)
+        codec: Any = self.codec
+        glance = partial(self._look, replace(codec, flip=False))
+        return two_looks(self.detect, glance, partial(self._look, codec), picture)
 
-    def _look(self, picture: Image, boxes: NDArray | None) -> Poses:
-        batches, warps = self.codec.encode(picture, boxes)
+    def _look(self, codec: Codec, picture: Image, boxes: NDArray | None) -> Poses:
+        batches, warps = codec.encode(picture, boxes)
         maps = [self.run(batch) for batch in batches]
-        return self.codec.decode(maps, warps)
+        return codec.decode(maps, warps)
 
     def run(self, batch: Batch) -> Maps:
         """Raw maps of normalised pictures (n, 3, h, w) float32, finest last; see `codecs.normalise`.
@@ -111,5 +111,6 @@ def load(
         finder = load(detector or card.detector or DETECTOR, None, device, threads, flip)
         if not isinstance(finder.codec, BottomUp):
             raise ValueError(f"{detector or card.detector} cannot find people: it looks at one person at a time itself")
+        finder.codec = replace(finder.codec, threshold=min(FAINT, finder.codec.threshold))
         detector = from_poses(finder)
     return Predictor(card, codec, run, detector)

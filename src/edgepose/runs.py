@@ -112,15 +112,17 @@ def run(
     fabric.launch()
     torch.manual_seed(plan.seed)
     module = folder.entry("edgepose.models", plan.model.partition("-")[0])
-    skeleton = next(iter(train.records(plan.photographs, root))).truth.skeleton
-    card = models.card(plan.model, skeleton)
+    photographs = train.records(plan.photographs, root)
+    if not photographs:
+        raise ValueError(f"no photographs in {', '.join(' '.join(pair) for pair in plan.photographs)} of {root}")
+    card = models.card(plan.model, photographs[0].truth.skeleton)
     codec: Any = replace(card.codec, **plan.codec)  # type: ignore[type-var]
     card = replace(card, arch={**card.arch, **plan.arch}, codec=codec)
     net = models.build(card)
     card = replace(card, arch=asdict(net.arch), data=plan.data, licence=plan.licence)
     if init is not None:
         start(net, module, init)
-    plan, shown = train.samples(plan, codec, root)
+    plan, shown = train.samples(plan, codec, root, photographs)
     held = train.records(plan.validation, root)
     teacher = _teacher(plan.teacher) if plan.teacher else None
     if fabric.is_global_zero:
@@ -182,7 +184,8 @@ def _fill(net: Any, module: Any, state: dict[str, Any]) -> None:
     """All tensors, or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone."""
     own = net.state_dict()
     trunk = {k for k in own if k.startswith(getattr(module, "TRUNK", ("?",)))}
-    if trunk and set(state) != set(own) and all(k in state and state[k].shape == own[k].shape for k in trunk):
+    whole = set(state) == set(own) and all(state[k].shape == own[k].shape for k in own)
+    if trunk and not whole and all(k in state and state[k].shape == own[k].shape for k in trunk):
         state = {**own, **{k: state[k] for k in trunk}}
     net.load_state_dict(state)
 

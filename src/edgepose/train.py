@@ -33,9 +33,11 @@ def records(pairs: Pairs, root: str | Path) -> list[Record]:
     return [r for name, split in pairs for r in folder.entry("edgepose.data", name).read(root, split)]
 
 
-def samples(plan: Recipe, codec: Any, root: str | Path) -> tuple[Recipe, Samples]:
-    """What the network is shown, and the recipe with its number of steps. `ValueError` if nobody is labelled."""
-    photographs = records(plan.photographs, root)
+def samples(plan: Recipe, codec: Any, root: str | Path, photographs: list[Record]) -> tuple[Recipe, Samples]:
+    """What the network is shown of `photographs`, and the recipe with its number of steps.
+
+    `ValueError` if nobody is labelled.
+    """
     peopled = [r for r in photographs if len(r.truth)]
     if not peopled:
         raise ValueError(f"nobody is labelled in {', '.join(' '.join(pair) for pair in plan.photographs)} of {root}")
