@@ -12,7 +12,7 @@ from edgepose.folder import entry, unknown
 from edgepose.models import zoo
 
 BUNDLED = Path(__file__).parent / "bundled"
-DEFAULT = "efficientlite-0"
+DEFAULT = "efficientlite-0-person"
 DETECTOR = "efficientlite-0"  # finds the people for networks that look at one person at a time
 
 
