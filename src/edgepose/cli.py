@@ -19,7 +19,8 @@ from edgepose import __version__
 from edgepose.catalogue import models
 from edgepose.weights import DEFAULT, bundled
 
-THRESHOLD = 0.15  # of a person's score, which is the mean over all joints, for pictures and plain JSON
+# scores from which people are in pictures and plain JSON: of all joints' mean, or of two looks (chosen on photographs)
+WHOLE, TWO_LOOKS = 0.15, 0.35
 EXTRAS = {
     "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval", "scipy", "matplotlib", "tensorboard"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
@@ -34,7 +35,7 @@ def predict(
     model: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = DEFAULT,
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     results: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    threshold: float = THRESHOLD,
+    threshold: float | None = None,
     device: str = "cpu",
     runtime: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
@@ -48,7 +49,8 @@ def predict(
         model: name of a bundled model (see `edgepose models`) or a model folder.
         out: folder for a drawn picture (NAME.jpg) and a plain JSON (NAME.json) of each picture.
         results: file for everybody found, whatever the score, in COCO's results format.
-        threshold: lowest score of the people that are drawn and written to the plain JSON.
+        threshold: lowest score of the people that are drawn and written to the plain JSON; by default 0.15 for models
+            of whole pictures and 0.35 for those that look at each person.
         device: cpu or cuda.
         runtime: onnx or pytorch; by default onnx where the model has it.
         threads: CPU threads of the network; by default all.
@@ -66,6 +68,7 @@ def predict(
     if out is None and results is None:
         out = Path("edgepose-out")
     predictor = load(model, runtime, device, threads, False if no_flip else None, detector)
+    least = threshold if threshold is not None else TWO_LOOKS if predictor.detect else WHOLE
     bad, found = 0, []
     for source in sources:
         try:
@@ -89,7 +92,7 @@ def predict(
                 step()
                 continue
             rows += coco_results(poses, image_id(path))
-            shown = poses[poses.person_scores >= threshold]  # type: ignore[operator]
+            shown = poses[poses.person_scores >= least]  # type: ignore[operator]
             if out is not None:
                 write_whole(out / f"{name}.jpg", jpeg(draw(image, shown), path))
                 write_whole(out / f"{name}.json", json.dumps(plain(shown, path, image, predictor.card.model)).encode())
