@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgepose.codecs import Batch, Image, Maps, Targets, normalise
 from edgepose.codecs.crop import crop
-from edgepose.codecs.grouping import block_maxima, group
+from edgepose.codecs.grouping import block_maxima, group, row_maxima
 from edgepose.codecs.heatmap import gaussian_targets, joint_table
 from edgepose.codecs.tagmaps import TagMaps
 from edgepose.poses import Poses
@@ -149,7 +149,7 @@ class BottomUp:
         """Heatmaps (J, h, w) at `size` (w, h), the mean over scales of the mean over outputs and pictures, and their
         `block_maxima`. Joint by joint, so that what is read again is still in the cache."""
         scales = [[self._both(output, slice(len(self.skeleton))) for output in outputs] for outputs in maps]
-        heat, tops = np.empty((len(self.skeleton), size[1], size[0]), np.float32), []
+        heat, rows = np.empty((len(self.skeleton), size[1], size[0]), np.float32), []
         for k in range(len(heat)):
             planes = []
             for outputs in scales:
@@ -157,8 +157,8 @@ class BottomUp:
                 plane = mean_resized(pictures, outputs[-1].shape[:1:-1])
                 planes.append(plane / np.float32(2) if len(outputs[0]) == 2 else plane)
             mean_resized(planes, size, heat[k])
-            tops.append(block_maxima(heat[k]))
-        return heat, np.stack(tops)
+            rows.append(row_maxima(heat[k]))
+        return heat, block_maxima(np.stack(rows))
 
     def targets(self, truth: Poses, size: tuple[int, int]) -> Targets:
         """Targets of `truth`, people in input pixels, for an input of `size` (w, h).

@@ -241,17 +241,23 @@ def _padded(heat: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.pad(heat, pad, constant_values=-np.inf) if np.any(pad) else heat
 
 
-def block_maxima(plane: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Highest value of each block of a plane (H, W): (H / BLOCK, W / BLOCK), rounded up."""
+def row_maxima(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Highest value of each column in each BLOCK rows of a plane (H, W): (H / BLOCK, W), padded to whole blocks."""
     if plane.shape[0] % BLOCK or plane.shape[1] % BLOCK:
         plane = _padded(plane)
-    rows = np.maximum.reduce(plane.reshape(-1, BLOCK, plane.shape[1]), 1)  # rows first: contiguous
-    return np.asarray(cv2.dilate(rows, np.ones((1, BLOCK), np.uint8), anchor=(0, 0))[:, ::BLOCK], np.float32)
+    return np.maximum.reduce(plane.reshape(-1, BLOCK, plane.shape[1]), 1)  # rows first: contiguous
+
+
+def block_maxima(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Highest value of each block, (..., W / BLOCK), from `row_maxima` (..., W)."""
+    for _ in range(BLOCK.bit_length() - 1):  # BLOCK is a power of two
+        rows = np.maximum(rows[..., ::2], rows[..., 1::2])
+    return rows
 
 
 def _maxima(heat: NDArray[np.float32]) -> NDArray[np.float32]:
     """`block_maxima` of each map of heat (J, H, W)."""
-    return np.stack([block_maxima(plane) for plane in heat])
+    return block_maxima(np.stack([row_maxima(plane) for plane in heat]))
 
 
 def _grouped(blocks: NDArray, fill: float) -> NDArray:
