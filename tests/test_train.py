@@ -141,12 +141,13 @@ def child(code, *args, place=None):
     return subprocess.Popen([sys.executable, "-c", CHILD.format(tests=here) + code, *args], env=environment)
 
 
-def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(root, tmp_path):
-    plan = replace(PLAN, steps=60)
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(root, tmp_path, optimiser):
+    plan = replace(PLAN, steps=60, optimiser=optimiser)
     whole = fit(root, tmp_path / "whole", plan, every=7).state_dict()
-    code = "fit(Path(sys.argv[1]), Path(sys.argv[2]), replace(PLAN, steps=60), every=7)"
+    code = "fit(Path(sys.argv[1]), Path(sys.argv[2]), replace(PLAN, steps=60, optimiser=sys.argv[3]), every=7)"
     broken = tmp_path / "broken"
-    process = child(code, str(root), str(broken))
+    process = child(code, str(root), str(broken), optimiser)
     patience = time.monotonic() + 60
     while not (broken / "last.ckpt").exists() and time.monotonic() < patience:
         time.sleep(0.002)

@@ -93,6 +93,7 @@ class Muon(torch.optim.AdamW):
                     continue
                 state = self.state[p]
                 if "momentum" not in state:
+                    state["step"] = torch.zeros(())  # AdamW looks for it when a state is loaded
                     state["momentum"] = torch.zeros_like(p)
                 mean = state["momentum"].lerp_(p.grad, 1 - self.momentum)
                 ahead = p.grad.lerp(mean, self.momentum)
