@@ -94,7 +94,7 @@ class BottomUp:
         batches, warps = [], []
         for scale in self.scales:
             warp = self.frame((image.shape[1], image.shape[0]), scale)
-            batch = normalise(crop(image, warp))
+            batch = normalise(crop(image, warp, quick=True))
             batches.append(np.concatenate([batch, batch[..., ::-1]]) if self.flip else batch)
             warps.append([warp, warp.mirrored()] if self.flip else [warp])
         return batches, warps
