@@ -19,7 +19,7 @@ SHRUNK = {  # fields of the networks' archs that make them quick
     "simplebaseline": {"blocks": (1, 1, 1, 1), "stem": 8, "deconv_channels": (16, 16, 16)},
     "hrnet": {"width": 8, "planes": 8, "modules": (1, 1, 1), "blocks": ((1, 1), (1, 1, 1), (1, 1, 1, 1))},
     "higherhrnet": {"width": 8, "planes": 8, "deconv_channels": 8, "deconv_blocks": 1},
-    "hourglass": {"channels": (16, 16, 16, 16, 16)},
+    "hourglass": {"channels": (16, 16, 16), "blocks": (1, 1, 1)},
     "vitpose": {"dim": 48, "depth": 2, "heads": 2, "grid": (8, 6), "drop_path": 0.0},
     "litepose": {"blocks": (1, 1, 1, 1)},
     "efficientlite": {},
@@ -75,6 +75,7 @@ def test_a_few_steps_lower_the_loss(root, tmp_path, name):
     short = replace(
         plan, steps=8, epochs=0.0, batch=4, accumulate=1, singles=(), resolutions=(), warmup=1, schedule="constant",
         local_steps=1, lr=min(plan.lr, 2e-3), arch={}, codec={},
+        channels_last=False,  # torch 2.13 frees memory twice for some very narrow convolutions in that layout
         augment=replace(plan.augment, mosaic=0, occlusion=0, colour=0), ema=0.0, seed=1,
     )  # fmt: skip
     torch.manual_seed(0)

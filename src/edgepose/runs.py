@@ -140,6 +140,9 @@ def run(
         extra = " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
         line = f"edgepose train {recipe} --root DATA --out RUN --steps {plan.steps}{extra}"
         finish(plan, card, averaged, held, out, line, hours)
+    if fabric.world_size > 1:
+        fabric.barrier()
+        torch.distributed.destroy_process_group()
     return 0
 
 
