@@ -86,6 +86,10 @@ def test_a_sample_number_is_a_sample_and_an_epoch_shows_everybody_once():
     assert all(np.array_equal(one[k], again[k]) for k in one)
     assert not np.array_equal(one["image"], other["image"])
     assert one["heatmaps_0"].shape == (17, 16, 12) and one["weights"].shape == (17,)
+    dark = replace(codec, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0))
+    other = TopDownSamples(samples.people, dark, PersonAugment(), Augment(), seed=3)[7]["image"]
+    std, mean = (np.array(v, np.float32)[:, None, None] for v in (codec.std, codec.mean))
+    np.testing.assert_allclose(one["image"] * std + mean, other + 0.5, atol=1e-5)
     calm = TopDownSamples(
         samples.people, codec, PersonAugment(scale=0, turn=0, half_body=0), replace(PLAIN, flip=0), seed=3
     )

@@ -103,4 +103,5 @@ class TopDownSamples:
     def __getitem__(self, number: int) -> dict[str, NDArray]:
         """`image` (3, h, w) and what `codec.targets` gives."""
         sample = self.picture(number)
-        return {"image": normalise(sample.image)[0], **self.codec.targets(sample.truth, self.codec.input_size)}
+        image = normalise(sample.image, self.codec.mean, self.codec.std)[0]
+        return {"image": image, **self.codec.targets(sample.truth, self.codec.input_size)}
