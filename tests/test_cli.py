@@ -337,6 +337,13 @@ def test_ctrl_c_is_130_without_traceback(here, model):
 # ── models, info ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_models_gives_height_before_width(capsys):
+    assert cli.main(["models"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert any("efficientlite-0-person (default)" in row and "128x96" in row for row in rows)
+    assert any("vitpose-b " in row and "256x192" in row for row in rows)
+
+
 def test_models_lists_bundled_and_known(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(catalogue, "BUNDLED", tmp_path)
     monkeypatch.setattr(catalogue, "bundled", lambda: ["tiny-one"])

@@ -11,7 +11,7 @@ from edgepose.weights import BUNDLED, DEFAULT, bundled
 def models() -> int:
     """List the models: bundled ones, which are ready to use, and known architectures, which need weights."""
     from edgepose.card import Card
-    from edgepose.models import zoo
+    from edgepose.models import input_hw, zoo
 
     rows, here = [], set()
     for name in bundled():
@@ -20,7 +20,7 @@ def models() -> int:
         here.add((name, card.codec.skeleton.name))
         rows.append(
             {"name": name + (" (default)" if name == DEFAULT else ""), "skeleton": card.codec.skeleton.name}
-            | {"input": size.input_size, "params": card.params, "gmacs": card.gmacs, "gmacs_paper": card.gmacs_paper}
+            | {"input": input_hw(size.input_size), "params": card.params, "gmacs": card.gmacs, "gmacs_paper": card.gmacs_paper}
             | {"scores": card.scores, "licence": card.licence, "bundled": True}
         )
     table = _table("model", "joints", "input", "params", "GMACs", "GMACs, paper", "scores", "licence", "weights")
