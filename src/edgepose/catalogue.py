@@ -20,8 +20,9 @@ def models() -> int:
         here.add((name, card.codec.skeleton.name))
         rows.append(
             {"name": name + (" (default)" if name == DEFAULT else ""), "skeleton": card.codec.skeleton.name}
-            | {"input": input_hw(size.input_size), "params": card.params, "gmacs": card.gmacs, "gmacs_paper": card.gmacs_paper}
-            | {"scores": card.scores, "licence": card.licence, "bundled": True}
+            | {"input": input_hw(size.input_size), "params": card.params, "gmacs": card.gmacs}
+            | {"gmacs_paper": card.gmacs_paper, "scores": card.scores, "licence": card.licence}
+            | {"bundled": True}
         )
     table = _table("model", "joints", "input", "params", "GMACs", "GMACs, paper", "scores", "licence", "weights")
     for row in [*rows, *(known for known in zoo() if (known["name"], known["skeleton"]) not in here)]:
