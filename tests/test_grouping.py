@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepose.codecs import grouping
+from edgepose.codecs import blocks
 from edgepose.codecs.assignment import assign
-from edgepose.codecs.grouping import ORDER, adjusted, best_cells, find_peaks, group, match, refined
+from edgepose.codecs.blocks import best_cells
+from edgepose.codecs.grouping import ORDER, Peaks, adjusted, find_peaks, group, match, refined
 from edgepose.codecs.tagmaps import TagMaps, resize_axis
 
 scipy_assign = pytest.importorskip("scipy.optimize").linear_sum_assignment
@@ -134,7 +135,7 @@ def people_of(*tags):
         n = len(values)
         x = np.arange(n) + 10 * joint
         tag = np.array(values, np.float32).reshape(n, 1)
-        rows.append(grouping.Peaks(x, x, np.linspace(0.9, 0.5, n).astype(np.float32), tag))
+        rows.append(Peaks(x, x, np.linspace(0.9, 0.5, n).astype(np.float32), tag))
     return rows
 
 
@@ -170,8 +171,8 @@ def test_refine_looks_where_the_tag_is_the_persons():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_branch_and_bound_finds_the_first_maximum(seed, monkeypatch):
-    monkeypatch.setattr(grouping, "FEW", seed % 2 * 512)
-    monkeypatch.setattr(grouping, "CHUNK", seed % 5 * 3 or 4096)  # what one chunk finds, the next may surpass
+    monkeypatch.setattr(blocks, "FEW", seed % 2 * 512)
+    monkeypatch.setattr(blocks, "CHUNK", seed % 5 * 3 or 4096)  # what one chunk finds, the next may surpass
     rng = np.random.default_rng(seed)
     h, w, t = rng.integers(3, 120), rng.integers(3, 120), rng.integers(1, 3)
     heat = np.round(rng.uniform(-0.2, 1, (h, w)), 1).astype(np.float32)  # many ties

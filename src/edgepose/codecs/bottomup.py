@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepose.codecs import Batch, Image, Maps, Targets, normalise
+from edgepose.codecs.blocks import block_maxima, row_maxima
 from edgepose.codecs.crop import crop
-from edgepose.codecs.grouping import block_maxima, group, row_maxima
+from edgepose.codecs.grouping import group
 from edgepose.codecs.heatmap import gaussian_targets, joint_table
 from edgepose.codecs.tagmaps import TagMaps
 from edgepose.poses import Poses
