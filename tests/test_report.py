@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgepose import report
+from edgepose import contact, report
 from edgepose.data import Record
 from edgepose.poses import Poses
 from edgepose.skeleton import COCO17
@@ -63,9 +63,10 @@ def test_sheet_draws_the_sure_people_of_several_photographs(tmp_path):
     ]
     report.sheet(lambda record: poses if record.id == 5 else none, records, tmp_path / "s.jpg")
     page = cv2.imread(str(tmp_path / "s.jpg"))
-    assert page.shape == (640, 1280, 3)
-    tiles = page.reshape(2, 320, 4, 320, 3).swapaxes(1, 2)
+    high, wide = contact.CELL[1] + contact.BAR, contact.CELL[0]
+    assert page.shape == (contact.BAR + 2 * high, 4 * wide, 3)
+    tiles = page[contact.BAR :].reshape(2, high, 4, wide, 3).swapaxes(1, 2)[:, :, : contact.CELL[1]]
     lit = (tiles.max(-1) > 120).mean((2, 3)) > 0.001
     assert lit.tolist() == [[False] * 4, [False, True, False, False]]
-    rows = np.flatnonzero((tiles[1, 1].max(-1) > 120).any(1))
-    assert rows.max() < 80 + 160 * 0.8 + 40, "the person with score 0.01 is left out"
+    rows = np.flatnonzero((tiles[1, 1].max(-1) > 120).any(1))  # the picture is three times as large, in the middle
+    assert abs(rows.mean() - (75 + 3 * 30)) < 12, "the person with score 0.01, at 60, is left out"

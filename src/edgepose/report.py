@@ -10,14 +10,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import cv2
 import numpy as np
 
-from edgepose.codecs import Image
+from edgepose import contact
 from edgepose.data import Record
-from edgepose.draw import draw
 from edgepose.poses import Poses
-from edgepose.results import write_whole
+from edgepose.results import jpeg, write_whole
 
 EVERY = 50  # steps a line
 
@@ -136,31 +134,11 @@ def sheet(
     count: int = 12,
     least: float = 0.15,
 ) -> None:
-    """A JPEG of `count` photographs, the people predicted in each drawn on it, in rows of four."""
+    """A JPEG of `count` photographs, the people that `predict` finds with a score from `least` drawn on each."""
     chosen = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, min(count, len(records))).astype(int))]
-    tiles = []
+    cells = []
     for record in chosen:
         poses = predict(record)
         sure = poses if poses.person_scores is None else poses[poses.person_scores >= least]  # type: ignore[operator]
-        tiles.append(tile(draw(record.read(), sure)))
-    write_whole(picture, jpeg_sheet(tiles))
-
-
-def tile(image: Image, side: int = 320) -> Image:
-    """`image` inside a grey square of `side` pixels."""
-    zoom = side / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * zoom)), max(1, round(image.shape[0] * zoom)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-    out = np.full((side, side, 3), 32, np.uint8)
-    y, x = (side - size[1]) // 2, (side - size[0]) // 2
-    out[y : y + size[1], x : x + size[0]] = small
-    return out
-
-
-def jpeg_sheet(tiles: Sequence[Image], across: int = 4) -> bytes:
-    """Square tiles side by side, `across` in a row, as a JPEG."""
-    blank = np.full_like(tiles[0], 32)
-    rows = [list(tiles[i : i + across]) for i in range(0, len(tiles), across)]
-    across = min(across, len(tiles))
-    page = np.concatenate([np.concatenate(row + [blank] * (across - len(row)), 1) for row in rows])
-    return cv2.imencode(".jpg", np.ascontiguousarray(page[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+        cells.append(contact.cell(record.read(), sure, record.name))
+    write_whole(picture, jpeg(contact.sheet(cells, "predictions on validation photographs", 4), picture))

