@@ -80,6 +80,9 @@ def test_two_steps_find_the_people_look_at_each_and_weigh_both_scores():
     flipping = Predictor(card, replace(codec, flip=True), run, both.detect)
     flipping(image)
     assert seen[2:] == [3, 4], "only the second look takes the mirrored picture"
+    far = np.concatenate([boxes, [[150, 20, 230, 190]]]).astype(np.float32)
+    doubted = Predictor(card, codec, run, lambda picture: (far, np.float32([0.5, 1.0, 0.25, 1e-7])))
+    assert len(doubted(image)) == 2 and seen[4:] == [4, 2], "who is all too faint gets no second look"
     nobody = Predictor(card, codec, run, lambda picture: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)))
     assert len(nobody(image)) == 0
     given = both(image, boxes)

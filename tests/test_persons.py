@@ -52,6 +52,23 @@ def test_joints_move_with_the_picture(method, flip):
     assert seen > 150
 
 
+def test_people_are_turned_as_far_as_asked():
+    record, codec = dotted(), TopDown(input_size=(384, 384))
+    still = PersonAugment(scale=0, turn=0, half_body=0, rotation=30)
+
+    def angles(how):
+        found = []
+        for seed in range(40):
+            xy = person(record, 0, codec, np.random.default_rng(seed), how, PLAIN).truth.xy[0]
+            across, before = xy[16] - xy[0], record.truth.xy[0, 16] - record.truth.xy[0, 0]
+            found.append(np.degrees(np.arctan2(*across[::-1]) - np.arctan2(*before[::-1])))
+        return (np.array(found) + 180) % 360 - 180
+
+    assert np.abs(angles(still)).max() < 0.1
+    turned = angles(replace(still, turn=1.0))
+    assert 20 < turned.std() < 40 and np.abs(turned).max() < 60.1
+
+
 def test_the_crop_shows_the_person_that_was_asked_for():
     record, codec = dotted(people=2), TopDown(input_size=(96, 128))
     calm = PersonAugment(scale=0, turn=0, half_body=0)

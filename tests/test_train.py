@@ -123,8 +123,29 @@ def test_accumulated_passes_give_the_gradient_of_the_whole_batch(root, tmp_path)
     whole = fit(root, tmp_path / "a", plan, codec, Still).state_dict()
     parts = fit(root, tmp_path / "b", replace(plan, accumulate=2), codec, Still).state_dict()
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(momentum(tmp_path / "a"), momentum(tmp_path / "b"), rtol=1e-3, atol=1e-9)
     other = fit(root, tmp_path / "c", replace(plan, seed=1), codec, Still).state_dict()
     assert not torch.allclose(whole["conv.weight"], other["conv.weight"], rtol=1e-4, atol=1e-6)
+
+
+def momentum(out):
+    """Mean gradient of the first parameter: Adam's weights do not tell a gradient from twice that gradient."""
+    return torch.load(out / "last.ckpt", weights_only=True)["optimiser"]["state"][0]["exp_avg"]
+
+
+def test_early_layers_take_smaller_steps(root, tmp_path):
+    class Layered(Still):
+        def layers(self):
+            return {"conv.weight": 0, "conv.bias": 1}
+
+    plan = replace(PLAN, batch=4, steps=1, warmup=0, schedule="constant", lr=0.01, weight_decay=0.0, resolutions=())
+    torch.manual_seed(0)
+    before = Layered().state_dict()
+    after = fit(
+        root, tmp_path / "run", replace(plan, layer_decay=0.5, ema=0.0), TopDown(input_size=(48, 64)), Layered
+    ).state_dict()
+    steps = {name: (after[name] - before[name]).abs().max().item() for name in before}
+    assert steps == pytest.approx({"conv.weight": 0.005, "conv.bias": 0.01}, rel=1e-2)
 
 
 CHILD = """
@@ -189,6 +210,8 @@ def test_two_processes_train_as_one(root, tmp_path, local_steps):
     one = fit(root, tmp_path / "one", plan, TopDown(input_size=(48, 64)), Still).state_dict()
     near = torch.allclose(one["conv.weight"], two["conv.weight"], rtol=1e-4, atol=1e-6)
     assert near == (local_steps == 1)
+    if local_steps == 1:
+        torch.testing.assert_close(momentum(out), momentum(tmp_path / "one"), rtol=1e-3, atol=1e-9)
     if local_steps == 2:
         assert torch.allclose(one["conv.weight"], two["conv.weight"], atol=0.05)
 
