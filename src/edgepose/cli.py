@@ -203,6 +203,7 @@ LATE = {  # command -> module, function, what it must be able to import, line fo
     "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval", "matplotlib"), "Measure a model on labelled data."),
     "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+    "search": ("edgepose.search.run", "run", ("torch", "lightning_fabric"), "Find the best network within a budget."),
     "data check": ("edgepose.check", "run", (), "Check a labelled data set and draw its labels."),
     "data convert": ("edgepose.convert", "run", (), "Convert labels: COCO, YOLO, CVAT, Label Studio."),
 }
@@ -251,10 +252,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     try:
         commands, prog = _commands(args), "edgepose"
-        if args[:1] == ["train"]:  # its flags have the values of the recipe that is named
+        if args[:1] in (["train"], ["search"]):  # their flags have the values of the recipe that is named
             from edgepose.runs import command
 
-            commands["train"], args = command(args)
+            commands[args[0]], args = command(args, commands[args[0]])
         about = "2D human poses in pictures. `edgepose predict photo.jpg` is a start."
         if args and args[0] in GROUPS:
             prog, about, args = f"edgepose {args[0]}", GROUPS[args[0]], args[1:]

@@ -135,6 +135,10 @@ class BottomUp:
         low, high = np.where(found, xy, np.inf).min(1), np.where(found, xy, -np.inf).max(1)
         return Poses(xy, people[..., 2], self.skeleton, scores, boxes=np.concatenate([low, high], 1))
 
+    def heatmaps(self, maps: Sequence[Maps], size: tuple[int, int]) -> NDArray[np.float32]:
+        """The heatmaps (J, h, w) at `size` (w, h) that `decode` looks for peaks in; `maps` of every scale."""
+        return self._heat(maps, size)[0]
+
     def _both(self, output: NDArray, channels: slice) -> NDArray[np.float32]:
         """(n, J, h, w) `channels` of an output; those of the mirrored picture are mirrored back."""
         joints = len(self.skeleton)

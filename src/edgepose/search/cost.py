@@ -156,7 +156,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """1.2gmacs (true multiply-adds at a square input, in 1e9; gmacs-paper as the LitePose paper counts), 1.7Mparams,
+        """1.2gmacs (true multiply-adds at a square input / 1e9; gmacs-paper: as the LitePose paper counts), 1.7Mparams,
         4MB (1e6 bytes, weights as float32), 20ms@TABLE.json. `ValueError` for anything else."""
         amount, at, file = text.partition("@")
         match = re.fullmatch(r"([\d.]+) *(gmacs-paper|gmacs|mb|mparams|ms)", amount.strip(), re.IGNORECASE)

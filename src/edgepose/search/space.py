@@ -14,8 +14,10 @@ PAPER = {  # of LitePose (CVPR 2022); its width multipliers give a stem of 24, 2
     "size": (256, 320, 384, 448, 512),
     "stem": (8, 16, 24),
     **{f"channels.{i}": tuple(width * n // 4 for n in (1, 2, 3, 4)) for i, width in enumerate((32, 64, 96, 160))},
-    **{f"deconv_channels.{i}": tuple(row) for i, row in enumerate(((16, 32, 48, 64), (16, 24, 40, 48), (8, 16, 24, 32)))},
-}  # fmt: skip
+    "deconv_channels.0": (16, 32, 48, 64),
+    "deconv_channels.1": (16, 24, 40, 48),
+    "deconv_channels.2": (8, 16, 24, 32),
+}
 MULTIPLE = 64  # the bottom-up codec rounds the short side of its input up to it
 
 

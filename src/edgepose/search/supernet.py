@@ -92,7 +92,7 @@ class Sampler:
 
 @torch.no_grad()
 def recalibrate(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """Replace BatchNorm statistics by the plain mean over `batches` of pictures (n, 3, h, w); `net` is then in eval mode.
+    """Replace BatchNorm statistics by the plain mean over `batches` of pictures (n, 3, h, w); `net` is in eval mode.
 
     Weights do not change. `ValueError` if there are no batches.
     """
