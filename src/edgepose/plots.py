@@ -131,7 +131,7 @@ def pareto(
     cost: str,
     score: str,
 ) -> bytes:
-    """All (cost, score) `points`, the steps of their `front`, and the budget as an upright line; the winner is ringed."""
+    """All (cost, score) `points`, the steps of their `front`, the budget as an upright line; the winner is ringed."""
     fig = figure(7.4, 4.8)
     ax = axes(fig.subplots())
     ax.scatter(*zip(*points, strict=True), s=16, color=KINDS["good"], label=f"{len(points)} candidates", zorder=2)
@@ -142,5 +142,5 @@ def pareto(
     ax.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
     ax.set_xlabel(cost, color=INK)
     ax.set_ylabel(score, color=INK)
-    ax.legend(frameon=False, fontsize=9, loc="lower right")
+    ax.legend(frameon=False, fontsize=9, loc="upper left")
     return png(fig)

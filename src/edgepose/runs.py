@@ -33,7 +33,7 @@ Plan = Annotated[Recipe, arg(name="")]  # its fields are flags without a prefix
 ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 
 
-def command(args: Sequence[str], verb: Callable[..., int]) -> tuple[Callable[..., int], list[str]]:
+def command(args: Sequence[str], verb: Callable[..., int] | None = None) -> tuple[Callable[..., int], list[str]]:
     """`verb` (`run`, say) with the defaults of the recipe that `args` names (of the run itself with --resume), and
     `args` with `key=value` turned into flags."""
     words, plan = list(args), recipes.find(recipes.names()[0])
@@ -63,7 +63,7 @@ def command(args: Sequence[str], verb: Callable[..., int]) -> tuple[Callable[...
         plan = replace(plan, steps=plan.steps or 1, epochs=0.0)
     elif "--epochs" in flags:
         plan = replace(plan, steps=0, epochs=plan.epochs or 1.0)
-    return partial(verb, plan=plan), flags
+    return partial(verb or run, plan=plan), flags
 
 
 def _value(text: str) -> Any:
