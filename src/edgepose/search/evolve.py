@@ -19,6 +19,7 @@ from edgepose.search.space import Candidate, Space
 Evaluate = Callable[[Sequence[Candidate]], Sequence[float]]  # scores, higher is better, of different candidates
 Fits = Callable[[Candidate], bool]
 TRIES = 20_000  # draws for one candidate within the budget
+AGAIN = 50  # draws for one that is new as well
 
 
 class Drawer:
@@ -31,15 +32,15 @@ class Drawer:
 
     def __call__(self, make: Callable[[], Candidate], taken: set[Candidate]) -> Candidate:
         """What `make` gives, once it is within the budget; one that is not `taken`, if that is to be had quickly."""
-        last = None
+        again = None  # one that is taken; such have passed already
         for tries in range(TRIES):
             found = make()
-            if self.fits(found):
-                last = found
-                if found not in taken:
-                    return found
-            if last is not None and tries >= 200:
-                return last
+            if found in taken:
+                again = found
+            elif self.fits(found):
+                return found
+            if again and tries >= AGAIN:
+                return again
         raise ValueError(f"none of {TRIES:,} candidates is within the budget; widen it, or the space:\n{self.space}")
 
     def random(self) -> Candidate:

@@ -53,7 +53,9 @@ class Space:
         for name, values in self.choices:
             if not values or len(set(values)) != len(values) or not all(type(v) is int and v > 0 for v in values):
                 raise ValueError(f"the choices of {name} must be different positive whole numbers; got {values}")
-            if name == "size" and any(v % MULTIPLE for v in values):
+            if name != "size":
+                _check(self.largest, name)
+            elif any(v % MULTIPLE for v in values):
                 raise ValueError(f"input sizes must be multiples of {MULTIPLE} pixels; got {values}")
             most = _get(self.largest, name)
             if values[-1] > most:
@@ -79,10 +81,17 @@ class Space:
 
     def candidate(self, values: Sequence[int]) -> Candidate:
         """The candidate with one value for every choice, in their order."""
-        found = self.largest
+        size, changed = self.largest.size, dict[str, Any]()
         for (name, _), value in zip(self.choices, values, strict=True):
-            found = _set(found, name, int(value))
-        return found
+            own, _, at = name.partition(".")
+            if name == "size":
+                size = int(value)
+            elif at:
+                changed.setdefault(own, list(getattr(self.largest.arch, own)))[int(at)] = int(value)
+            else:
+                changed[own] = int(value)
+        changed = {own: tuple(v) if isinstance(v, list) else v for own, v in changed.items()}
+        return Candidate(replace(self.largest.arch, **changed), size)
 
     def values(self, candidate: Candidate) -> tuple[int, ...]:
         """What the candidate has for every choice: `candidate` turned round."""
@@ -101,7 +110,8 @@ class Space:
         return self.candidate([options[int(rng.integers(len(options)))] for _, options in self.choices])
 
 
-def _place(candidate: Candidate, name: str) -> tuple[str, int | None]:
+def _check(candidate: Candidate, name: str) -> None:
+    """`ValueError` unless the Arch has the field `name`."""
     own, _, at = name.partition(".")
     known = [f.name for f in fields(candidate.arch)]
     if own not in known:
@@ -110,23 +120,11 @@ def _place(candidate: Candidate, name: str) -> tuple[str, int | None]:
     if several != at.isdecimal() or (several and int(at) >= len(getattr(candidate.arch, own))):
         wanted = f"{own}.0 to {own}.{len(getattr(candidate.arch, own)) - 1}" if several else own
         raise ValueError(f"a space cannot choose {name!r}: name {wanted}")
-    return own, int(at) if several else None
 
 
 def _get(candidate: Candidate, name: str) -> int:
     if name == "size":
         return candidate.size
-    own, at = _place(candidate, name)
+    own, _, at = name.partition(".")
     value = getattr(candidate.arch, own)
-    return value if at is None else value[at]
-
-
-def _set(candidate: Candidate, name: str, value: int) -> Candidate:
-    if name == "size":
-        return replace(candidate, size=value)
-    own, at = _place(candidate, name)
-    if at is None:
-        return replace(candidate, arch=replace(candidate.arch, **{own: value}))
-    values = list(getattr(candidate.arch, own))
-    values[at] = value
-    return replace(candidate, arch=replace(candidate.arch, **{own: tuple(values)}))
+    return value[int(at)] if at else value
