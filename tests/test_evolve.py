@@ -88,7 +88,9 @@ def test_a_budget_that_nothing_meets():
 
 def test_a_space_smaller_than_a_generation():
     small = Space.of(ARCHS["prune-l"][0], 512, {"stem": (8, 16, 24)})
-    found = evolve.evolve(small, lambda cs: [c.arch.stem for c in cs], lambda c: c.arch.stem < 24, Search())
+    found = evolve.evolve(
+        small, lambda cs: [c.arch.stem for c in cs], lambda c: c.arch.stem < 24, Search(population=8, generations=3)
+    )
     assert sorted(c.arch.stem for c in found) == [8, 16]
 
 
