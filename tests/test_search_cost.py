@@ -16,7 +16,7 @@ from edgepose.search.space import PAPER, Candidate, Space  # noqa: E402
 
 SPACE = Space.of(ARCHS["prune-l"][0], 512, PAPER)
 CANDIDATES = [
-    *map(SPACE.draw, [np.random.default_rng(0)] * 3),
+    *(replace(c, arch=replace(c.arch, blocks=(2, 1, 2, 1))) for c in map(SPACE.draw, [np.random.default_rng(0)] * 2)),
     Candidate(Arch(kernels=(3, 5, 9, 3), fusion=False, joints=14), 256),
     Candidate(Arch(deconv_kernels=(2, 3, 4), blocks=(1, 2, 3, 4), expansion=3), 128),
 ]

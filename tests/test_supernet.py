@@ -23,13 +23,8 @@ from edgepose.search.supernet import Sampler, Supernet, corner, part, recalibrat
 
 BIG = Arch(stem=24, channels=(16, 24, 32, 40), blocks=(2, 2, 2, 2), deconv_channels=(16, 24, 16))
 SUB = replace(BIG, stem=8, channels=(8, 16, 24, 24), deconv_channels=(16, 8, 8))
-CHOICES = {
-    "size": (64, 128),
-    "stem": (8, 24),
-    "channels.0": (8, 16),
-    "channels.3": (24, 40),
-    "deconv_channels.2": (8, 16),
-}
+CHOICES = {"size": (64, 128), "stem": (8, 24), "channels.0": (8, 16), "channels.3": (24, 40)}
+CHOICES |= {"deconv_channels.2": (8, 16)}
 
 
 def randomised(arch=BIG, seed=0):

@@ -55,7 +55,7 @@ def run(
         init: weights that the supernet starts from (see `edgepose train --init`); its channels are then sorted.
         supernet: a trained supernet: the model/ of `edgepose train` with the same recipe, or an imported one.
         pareto: look for the best at every cost up to the budget, by NSGA-II (needs the extra `search`).
-        workers: processes that judge subnets; by default all CPUs.
+        workers: processes that judge subnets, 0 for none besides this one; by default as many as CPUs.
         threads: CPU threads of the supernet's training.
         save_every: steps between checkpoints of the supernet.
         resume: go on with the search in `out`, or search again there with another budget.
@@ -80,7 +80,9 @@ def run(
     ready = judge(supernet, out / "recipe.json", root)
     within = affordable(ready.space, budgets)
     print(ready.space) if place == 0 else None
-    scores = _search(out, supernet, root, plan, ready.space, budgets, pareto, workers or cpus(), (place, places))
+    scores = _search(
+        out, supernet, root, plan, ready.space, budgets, pareto, cpus() if workers is None else workers, (place, places)
+    )
     if place == 0:
         _report(recipe, out, ready, {c: s for c, s in scores.items() if within(c)}, budgets)
     if places > 1:

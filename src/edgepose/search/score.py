@@ -149,6 +149,18 @@ def _begin() -> None:
     threading.Thread(target=_orphaned, daemon=True).start()
 
 
+class _Here:
+    """Scores in this process, with one thread, so that sums are those of a worker."""
+
+    def map(self, score: Callable[[tuple[int, ...]], float], values: Sequence[tuple[int, ...]]) -> Iterator[float]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield from map(score, values)
+        finally:
+            torch.set_num_threads(before)
+
+
 def _scored(supernet: Path, recipe: Path, root: Path, values: tuple[int, ...]) -> float:
     ready = judge(supernet, recipe, root)
     return ready(ready.space.candidate(values))
@@ -162,7 +174,7 @@ def identity(plan: Search, supernet: Path) -> str:
 
 
 class Scores:
-    """Scores candidates in `workers` processes of one thread each, and remembers them in files.
+    """Scores candidates in `workers` processes of one thread each (0: in this one), and remembers them in files.
 
     Every score is written as soon as it is there, so nothing is lost when the search is killed. Several machines that
     search together (`place` of `places`) each score a share and tell one another. tick: called after every score.
@@ -181,13 +193,14 @@ class Scores:
         self.score = partial(_scored, supernet, recipe, root)
         for part in _gathered(self.known, places):
             self.known |= part
-        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin)
+        self.pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin) if workers else None
 
     def __enter__(self) -> Scores:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
+        if self.pool:
+            self.pool.shutdown(cancel_futures=True)
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[float]:
         """The score of each, in their order."""
@@ -195,7 +208,7 @@ class Scores:
         fresh = list(dict.fromkeys(v for v in values if v not in self.known))
         mine = fresh[self.place :: self.places]
         found: dict[tuple[int, ...], float] = {}
-        for value, score in zip(mine, self.pool.map(self.score, mine), strict=True):
+        for value, score in zip(mine, (self.pool or _Here()).map(self.score, mine), strict=True):
             found[value] = score
             with open(self.file, "a") as file:
                 file.write(json.dumps({"key": self.key, "values": value, "score": score}) + "\n")
