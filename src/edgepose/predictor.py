@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,27 +16,46 @@ from numpy.typing import NDArray
 from edgepose.card import Card
 from edgepose.codecs import Batch, Codec, Image, Maps, Run
 from edgepose.codecs.bottomup import BottomUp
-from edgepose.detect import FAINT, Detector, from_poses, two_looks
+from edgepose.detect import FAINT, Detector, Found, places, two_looks
 from edgepose.folder import entry
+from edgepose.pipeline import Answer, stream
 from edgepose.poses import Poses
+from edgepose.runtimes import cpus
 from edgepose.sources import to_image
 from edgepose.weights import DEFAULT, DETECTOR, find
 
 MULTIPLE = 16  # every network here halves its input at least four times
+AT_ONCE = 2**21  # pixels in one call of the network, where there are pictures to choose from: memory follows them
 
 
 class Predictor:
-    """Finds the poses in pictures: `predictor(image)`.
+    """Finds the poses in pictures: `predictor(image)`, `predictor.several(images)`, `predictor.many(sources)`.
 
     card: what the model is. codec: reads pictures and writes poses. run: any function from a batch to maps.
-    detect: finds the boxes for a model that looks at one person at a time (`edgepose.detect`).
+    detect: finds the boxes for a model that looks at one person at a time: a function (`edgepose.detect`), or a
+    predictor of whole pictures. again: opens the same predictor once more, with one thread, for `many`.
+    threads: CPU threads it may use. spent: seconds since it was made, by step: "decode file", "encode", "network",
+    "decode poses"; those of a detector that is a predictor are counted in, and once more as "find people".
     """
 
-    def __init__(self, card: Card, codec: Codec, run: Run, detect: Detector | None = None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        codec: Codec,
+        run: Run,
+        detect: Detector | Predictor | None = None,
+        again: Callable[[], Predictor] | None = None,
+        threads: int | None = None,
+    ) -> None:
         self.card = card
         self.codec = codec
         self.engine = run
         self.detect = detect
+        self.again = again
+        self.threads = threads or cpus()
+        self.spent: Counter[str] = Counter()
+        if isinstance(detect, Predictor):
+            detect.spent = self.spent
 
     def __call__(self, image: Any, boxes: NDArray | None = None) -> Poses:
         """The people in a picture: a path, a PIL picture or an RGB array (h, w, 3) uint8 (see sources.to_image).
@@ -43,17 +65,67 @@ class Predictor:
         (`detect.two_looks`); without a detector the picture is the box.
         Every person is returned, however low the score. `ValueError` if the picture cannot be read.
         """
-        picture = to_image(image)
+        return self.several([image], None if boxes is None else [boxes])[0]
+
+    def several(self, images: Sequence[Any], boxes: Sequence[NDArray] | None = None) -> list[Poses]:
+        """The people of each picture, as `predictor(image)` finds them; what has the same size, pictures or people, of
+        one picture or of several, goes through the network together. All pictures are held in memory."""
+        pictures = [self.read(image) for image in images]
         if boxes is not None or self.detect is None:
-            return self._look(self.codec, picture, boxes)
+            return self._look(self.codec, pictures, [None] * len(pictures) if boxes is None else boxes)
         codec: Any = self.codec
         glance = partial(self._look, replace(codec, flip=False))
-        return two_looks(self.detect, glance, partial(self._look, codec), picture)
+        return two_looks(self._people(pictures), glance, partial(self._look, codec), pictures)
 
-    def _look(self, codec: Codec, picture: Image, boxes: NDArray | None) -> Poses:
-        batches, warps = codec.encode(picture, boxes)
-        maps = [self.run(batch) for batch in batches]
-        return codec.decode(maps, warps)
+    def many(self, sources: Iterable[Any], batch: int | None = None, workers: int | None = None) -> Iterator[Answer]:
+        """An `Answer` for each source, in order: `answer.poses`, or `answer.error` for a picture that cannot be read.
+
+        As fast as the machine allows: `workers` threads (all of `threads` unless given) each read a picture, run the
+        network on one CPU thread and group people, `batch` pictures at once (see `pipeline.usual_batch`). Few pictures
+        are in memory at any time, however many `sources` there are; poses are those of `predictor(source)`.
+        """
+        return stream(self, sources, batch=batch, workers=workers)
+
+    def read(self, image: Any) -> Image:
+        """The picture as `several` takes it (`sources.to_image`), its time counted as "decode file"."""
+        return self._timed("decode file", to_image, image)
+
+    def _people(self, pictures: Sequence[Image]) -> list[Found]:
+        begin, detect = time.perf_counter(), self.detect
+        if isinstance(detect, Predictor):
+            found = [places(poses) for poses in detect.several(pictures)]
+        else:
+            assert detect is not None
+            found = [detect(picture) for picture in pictures]
+        self.spent["find people"] += time.perf_counter() - begin  # type: ignore[assignment]
+        return found
+
+    def _look(self, codec: Codec, pictures: Sequence[Image], boxes: Sequence[NDArray | None]) -> list[Poses]:
+        pairs = zip(pictures, boxes, strict=True)
+        encoded = [self._timed("encode", codec.encode, picture, places) for picture, places in pairs]
+        maps = iter(self._maps([batch for batches, _ in encoded for batch in batches]))
+        return [
+            self._timed("decode poses", codec.decode, [next(maps) for _ in batches], warps)
+            for batches, warps in encoded
+        ]
+
+    def _maps(self, batches: list[Batch]) -> list[Maps]:
+        """The maps of each batch, those of one picture size run together."""
+        out: list[Maps] = [[] for _ in batches]
+        for rows in together(batches):
+            parts = [batches[row] for row in rows]
+            maps = self._timed("network", self.run, parts[0] if len(parts) == 1 else np.concatenate(parts))
+            ends = np.cumsum([len(part) for part in parts])
+            for row, end in zip(rows, ends, strict=True):
+                out[row] = [output[end - len(batches[row]) : end] for output in maps]
+        return out
+
+    def _timed(self, step: str, function: Callable[..., Any], *args: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            return function(*args)
+        finally:
+            self.spent[step] += time.perf_counter() - begin  # type: ignore[assignment]
 
     def run(self, batch: Batch) -> Maps:
         """Raw maps of normalised pictures (n, 3, h, w) float32, finest last; see `codecs.normalise`.
@@ -69,6 +141,22 @@ class Predictor:
                 f"height and width of a batch must be multiples of {MULTIPLE} (safest: 64), not {batch.shape}"
             )
         return self.engine(batch)
+
+
+def together(batches: Sequence[Batch], most: int = AT_ONCE) -> list[list[int]]:
+    """Rows of `batches` that may go through the network together: of one picture size, in order, at most `most` pixels
+    where a batch alone has no more."""
+    groups: list[list[int]] = []
+    latest: dict[tuple[int, ...], tuple[int, int]] = {}  # picture size -> its open group, pixels in it
+    for row, batch in enumerate(batches):
+        pixels = len(batch) * batch.shape[2] * batch.shape[3]
+        group, held = latest.get(batch.shape[1:], (-1, most))
+        if held + pixels > most:
+            groups.append([])
+            group, held = len(groups) - 1, 0
+        groups[group].append(row)
+        latest[batch.shape[1:]] = (group, held + pixels)
+    return groups
 
 
 def load(
@@ -103,14 +191,15 @@ def load(
     if flip is not None:
         codec = replace(codec, flip=flip)
     run = engine.read(card, path, device, threads)
+    again = partial(load, model, name, device, 1, flip, detector) if device == "cpu" else None
     if isinstance(codec, BottomUp):
         if detector is not None:
             raise ValueError(f"{model} looks at whole pictures and needs no detector")
-        return Predictor(card, codec, run)
+        return Predictor(card, codec, run, None, again, threads)
     if detector is None or isinstance(detector, (str, Path)):
         finder = load(detector or card.detector or DETECTOR, None, device, threads, flip)
         if not isinstance(finder.codec, BottomUp):
             raise ValueError(f"{detector or card.detector} cannot find people: it looks at one person at a time itself")
         finder.codec = replace(finder.codec, threshold=min(FAINT, finder.codec.threshold))
-        detector = from_poses(finder)
-    return Predictor(card, codec, run, detector)
+        return Predictor(card, codec, run, finder, again, threads)
+    return Predictor(card, codec, run, detector, again, threads)
