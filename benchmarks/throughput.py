@@ -2,8 +2,8 @@
 
 From photographs on disk to poses. "one by one": a loop over `predictor(path)` with one CPU thread, and with all of them
 inside the network; "many": `predictor.many(paths)` with one thread, with all threads, and in batches. All take turns,
-so that whatever else the machine does falls on all; the ratio of a round is taken within the round. `--write` also draws
-and writes, as `edgepose predict` does. The goal on two cores is 1.7 times the loop with one thread.
+so that whatever else the machine does falls on all; ratios are of one round each. `--write` also draws and writes, as
+`edgepose predict` does. The goal on two cores is 1.7 times the loop with one thread.
 """
 
 from __future__ import annotations
