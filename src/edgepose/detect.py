@@ -1,8 +1,8 @@
 """Detect: where people are, for networks that look at one person at a time.
 
 A detector is any function from a picture (h, w, 3) RGB uint8 to boxes (N, 4) float32, x0, y0, x1, y1 in image pixels,
-and their scores (N,). Here: the people that a bottom-up model finds, so that no other network need be installed; a
-results file; and what to do with poses of which several may be of one person.
+and their scores (N,). Here: the people that a bottom-up model finds, so that no other network need be installed; and
+what to do with poses of which several may be of one person. Boxes from files and detection networks: `edgepose.boxes`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MARGIN = 0.06  # of the longer side of a box, added all around: joints are not t
 FAINT = 0.1  # peaks that a bottom-up model must have to say where somebody may be: the second step sorts them out
 LEAST = 0.02  # score of a person worth a second look
 SAME = 0.5  # similarity of two poses from which they are one person
+TWICE = 0.9  # the same for the boxes of a person detector, as in the official top-down evaluation
 
 
 def two_looks(found: Sequence[Found], glance: Look, look: Look, images: Sequence[Image]) -> list[Poses]:
@@ -37,6 +38,16 @@ def two_looks(found: Sequence[Found], glance: Look, look: Look, images: Sequence
     second = look(images, [boxes(poses[order]) for poses, order in zip(first, rows, strict=True)])
     trusts = [trust[order] for (_, trust), order in zip(found, rows, strict=True)]
     return [distinct(weighed(poses, trust)) for poses, trust in zip(second, trusts, strict=True)]
+
+
+def one_look(look: Look, images: Sequence[Image], found: Sequence[Found]) -> list[Poses]:
+    """People in the boxes that a detector `found`, with the scores it trusts them with, as COCO's top-down results are
+    made: a person's score times the box's, best first, people found twice once (similarity `TWICE`)."""
+    weighed = []
+    for poses, (_, trust) in zip(look(images, [places for places, _ in found]), found, strict=True):
+        scores = np.asarray(poses.person_scores) * np.asarray(trust)
+        weighed.append(distinct(replace(poses, person_scores=scores.astype(np.float32)), TWICE))
+    return weighed
 
 
 def from_poses(predict: Callable[[Image], Poses], least: float = LEAST) -> Detector:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from edgepose.codecs import Image
+from edgepose.detect import Found
 from edgepose.poses import Poses
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Answer:
     made: Any = None
 
 
-After = Callable[[Any, Image, Poses], Any]
+After = Callable[[Any, Image, Poses], Any]  # source, its picture, who is in it
+Given = Callable[[Any], Found]  # source -> boxes and a detector's scores for them
 
 
 def stream(
@@ -50,6 +52,7 @@ def stream(
     after: After | None = None,
     batch: int | None = None,
     workers: int | None = None,
+    given: Given | None = None,
 ) -> Iterator[Answer]:
     """An `Answer` for each of `sources`, in order; a picture that fails with a `ValueError` or for want of memory is an
     answer with an error, and the rest goes on.
@@ -57,6 +60,7 @@ def stream(
     after: called in the worker as after(source, picture, poses), to draw or write; its result is `Answer.made`.
     batch: pictures a worker takes at once (`usual_batch`). workers: threads, `predictor.threads` unless given; each
     has an engine of its own with one CPU thread, or, where the predictor cannot be opened again, they take turns.
+    given: where the people of a source are, for models that look at one person at a time (`Predictor.__call__`).
     `sources` are taken as they are needed; at most `workers` x `batch` pictures are in memory. `ValueError` for a
     number below 1.
     """
@@ -67,9 +71,9 @@ def stream(
     sources = iter(sources)
     head = list(islice(sources, 2))
     if len(head) < 2:  # nothing to overlap: the network may have all threads
-        yield from (_answers(predictor, [source], after)[0] for source in head)
+        yield from (_answers(predictor, [source], after, given)[0] for source in head)
         return
-    yield from _stream(predictor, chain(head, sources), after, batch, workers)
+    yield from _stream(predictor, chain(head, sources), after, batch, workers, given)
 
 
 def usual_batch(predictor: Predictor) -> int:
@@ -79,14 +83,14 @@ def usual_batch(predictor: Predictor) -> int:
 
 
 def _stream(
-    predictor: Predictor, sources: Iterator[Any], after: After | None, batch: int, workers: int
+    predictor: Predictor, sources: Iterator[Any], after: After | None, batch: int, workers: int, given: Given | None
 ) -> Iterator[Answer]:
     lock, crew = Lock(), dict[int, "Predictor"]()
 
     def work(chunk: list[Any]) -> list[Answer]:
         if get_ident() not in crew:
             crew[get_ident()] = _hired(predictor, lock)
-        return _answers(crew[get_ident()], chunk, after)
+        return _answers(crew[get_ident()], chunk, after, given)
 
     waiting = deque[Future[list[Answer]]]()
     pool = ThreadPoolExecutor(workers, "edgepose")
@@ -122,6 +126,8 @@ def _hired(predictor: Predictor, lock: Lock) -> Predictor:
         other.codec = predictor.codec
         if isinstance(other.detect, type(predictor)) and isinstance(predictor.detect, type(predictor)):
             other.detect.codec = predictor.detect.codec
+        elif other.detect is not None and other.detect is predictor.detect:
+            other.detect = _guarded(other.detect, lock)
         return other
     other = _sharing(predictor, lock)
     if isinstance(other.detect, type(predictor)):
@@ -146,7 +152,7 @@ def _guarded(function: Callable[..., Any], lock: Lock) -> Callable[..., Any]:
     return call
 
 
-def _answers(predictor: Predictor, chunk: Sequence[Any], after: After | None) -> list[Answer]:
+def _answers(predictor: Predictor, chunk: Sequence[Any], after: After | None, given: Given | None) -> list[Answer]:
     """Answers for `chunk`; where its pictures fail together, each is tried alone."""
     answers: list[Answer | None] = [None] * len(chunk)
     images: dict[int, Image] = {}
@@ -156,10 +162,11 @@ def _answers(predictor: Predictor, chunk: Sequence[Any], after: After | None) ->
         except (ValueError, MemoryError) as error:
             answers[i] = Answer(source, error=_line(source, error))
     try:
-        found: dict[int, Poses] = dict(zip(images, predictor.several(list(images.values())), strict=True))
+        where = zip(*(given(chunk[i]) for i in images), strict=True) if given is not None and images else ()
+        found: dict[int, Poses] = dict(zip(images, predictor.several(list(images.values()), *where), strict=True))
     except (ValueError, MemoryError) as error:
         if len(images) > 1:
-            alone = {i: _answers(predictor, [chunk[i]], after)[0] for i in images}
+            alone = {i: _answers(predictor, [chunk[i]], after, given)[0] for i in images}
             return [answer or alone[i] for i, answer in enumerate(answers)]
         found = {}
         for i in images:

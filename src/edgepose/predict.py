@@ -32,7 +32,8 @@ def predict(
     runtime: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     no_flip: tyro.conf.FlagCreatePairsOff[bool] = False,
-    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None,
+    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER|FILE")] = None,
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     batch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
 ) -> int:
     """Find the people in pictures. Without --out and --results, drawn pictures and JSON go to ./edgepose-out.
@@ -48,27 +49,35 @@ def predict(
         runtime: onnx or pytorch; by default onnx where the model has it.
         threads: CPU threads, by default all; several pictures are worked on at once, one thread each.
         no_flip: do not look at the mirrored picture as well; faster, less accurate.
-        detector: the model that finds the people for one that looks at one person at a time.
+        detector: what finds the people for a model that looks at one person at a time: a model of whole pictures, a
+            YOLOX or RTMDet network (.onnx), or boxes in COCO's results format (.json).
+        weights: a released or trained checkpoint (.pth, .safetensors) of the architecture --model; needs PyTorch.
         batch: pictures that go through the network together; by default 1 on CPUs, where more is no faster, else 8.
     """
+    from edgepose.boxes import from_results
     from edgepose.pipeline import stream
     from edgepose.predictor import load
-    from edgepose.results import check_outputs, write_whole
+    from edgepose.results import check_outputs, image_id, write_whole
     from edgepose.sources import stems
 
     if not sources:
         raise ValueError("name a picture, a folder or a glob (see `edgepose predict --help`)")
     if out is None and results is None:
         out = Path("edgepose-out")
-    predictor = load(model, runtime, device, threads, False if no_flip else None, detector)
+    listed = detector is not None and detector.endswith(".json")
+    predictor = load(model, runtime, device, threads, False if no_flip else None, None if listed else detector, weights)
+    if listed and not predictor.detect:
+        raise ValueError(f"{model} looks at whole pictures and needs no boxes")
     paths, bad = found(sources)
     names = dict(zip(paths, stems(paths), strict=True))
     check_outputs(paths, names.values(), out, results)
+    boxes = from_results(str(detector), [image_id(path) for path in paths]) if listed and paths else None
+    given = None if boxes is None else lambda path: boxes[image_id(path)]
     after = writer(predictor, names, out, threshold)
     rows: list[dict[str, Any]] = []
     people, done = 0, 0
     with progress("pictures", len(paths)) as step:
-        for answer in stream(predictor, paths, after, batch):
+        for answer in stream(predictor, paths, after, batch, given=given):
             if answer.error is not None:
                 bad += 1
                 complain(answer.error)
