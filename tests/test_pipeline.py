@@ -94,7 +94,7 @@ def slow_to_begin(predictor, delays):
         time.sleep(delays.pop() if delays else 0)
         return engine(batch)
 
-    return Predictor(predictor.card, predictor.codec, run, threads=3)
+    return Predictor(predictor.card, predictor.codec, run)
 
 
 def test_answers_keep_the_order_whoever_is_ready_first(model):
@@ -125,8 +125,8 @@ def test_engines_that_cannot_be_opened_again_are_never_in_two_calls_at_once(mode
         inside.pop()
         return model.engine(batch)
 
-    alone = Predictor(model.card, model.codec, run, threads=4)
-    assert all(len(answer.poses) == 1 for answer in alone.many([_tiny.picture(JOINTS)] * 8, batch=1))
+    alone = Predictor(model.card, model.codec, run)
+    assert all(len(answer.poses) == 1 for answer in alone.many([_tiny.picture(JOINTS)] * 8, batch=1, workers=4))
     assert max(most) == 1 and len(most) == 8
     assert alone.spent["network"] > 8 * 0.002, "what the workers spent is counted"
 

@@ -46,7 +46,7 @@ def predict(
         threshold: lowest score of the people that are drawn and written to the plain JSON; by default 0.15 for models
             of whole pictures and 0.35 for those that look at each person.
         device: cpu or cuda.
-        runtime: onnx or pytorch; by default onnx where the model has it.
+        runtime: engine, onnx or pytorch; by default the fastest of those that the model has (see `edgepose info`).
         threads: CPU threads, by default all; several pictures are worked on at once, one thread each.
         no_flip: do not look at the mirrored picture as well; faster, less accurate.
         detector: what finds the people for a model that looks at one person at a time: a model of whole pictures, a

@@ -18,6 +18,7 @@ from edgepose.card import Card
 from edgepose.codecs import Batch, Codec, Image, Maps, Run
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.detect import FAINT, Detector, Found, one_look, places, two_looks
+from edgepose.fastest import choose
 from edgepose.folder import entry
 from edgepose.pipeline import Answer, stream
 from edgepose.poses import Poses
@@ -35,9 +36,10 @@ class Predictor:
     card: what the model is. codec: reads pictures and writes poses. run: any function from a batch to maps.
     detect: finds the boxes for a model that looks at one person at a time: a function (`edgepose.detect`), or a
     predictor of whole pictures. looks: at each of them; two where the boxes are rough, as a bottom-up model's are.
-    again: opens the same predictor once more, with one thread, for `many`.
-    threads: CPU threads it may use. spent: seconds since it was made, by step: "decode file", "encode", "network",
-    "decode poses"; those of a detector that is a predictor are counted in, and once more as "find people".
+
+    Set by `load`: runtime, the name of the engine ("" if it was handed in); threads, CPU threads it may use; again, which
+    opens it once more with one thread, for `many` (None: the engine is shared). spent: seconds so far by step: "decode
+    file", "encode", "network", "decode poses"; a detecting predictor's are counted in, and again as "find people".
     """
 
     def __init__(
@@ -47,16 +49,15 @@ class Predictor:
         run: Run,
         detect: Detector | Predictor | None = None,
         looks: int = 2,
-        again: Callable[[], Predictor] | None = None,
-        threads: int | None = None,
     ) -> None:
         self.card = card
         self.codec = codec
         self.engine = run
         self.detect = detect
         self.looks = looks
-        self.again = again
-        self.threads = threads or cpus()
+        self.runtime = ""
+        self.threads = cpus()
+        self.again: Callable[[], Predictor] | None = None
         self.spent: Counter[str] = Counter()
         if isinstance(detect, Predictor):
             detect.spent = self.spent
@@ -180,51 +181,74 @@ def load(
 ) -> Predictor:
     """A predictor from the name of a bundled model or from a model folder.
 
-    runtime: "onnx" or "pytorch"; by default onnx where the folder has it. device: "cpu" or "cuda". threads: CPU threads
-    of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
+    runtime: engine, of those the folder has weights for; by default the fastest that is installed (`fastest.choose`),
+    off the CPU onnx. device: "cpu" or "cuda". threads: CPU threads of the network. flip: also look at the mirrored
+    picture (slower, more accurate); by default what the card says.
     detector: for a model that looks at one person at a time, what finds the people: the name or folder of a model that
     looks at whole pictures, the .onnx file of a detection network (`boxes.from_onnx`), or a function
     (`edgepose.detect`); by default the model that the card names. weights: a released or trained checkpoint (.pth,
     .safetensors) of the architecture that `model` names, as `edgepose models` lists them; needs torch.
     `ValueError` in one line for an unknown model, a broken folder, a missing engine or device.
     """
-    card, run = (
-        _checkpoint(model, weights, runtime, device, threads) if weights else _saved(model, runtime, device, threads)
-    )
-    again = partial(load, model, runtime, device, 1, flip, detector, weights) if device == "cpu" else None
-    codec: Any = card.codec
-    if flip is not None:
-        codec = replace(codec, flip=flip)
-    if isinstance(codec, BottomUp):
+    predictor = _alone(model, runtime, device, threads, flip, weights)
+    if isinstance(predictor.codec, BottomUp):
         if detector is not None:
             raise ValueError(f"{model} looks at whole pictures and needs no detector")
-        return Predictor(card, codec, run, None, 2, again, threads)
+        return predictor
     if callable(detector):
-        return Predictor(card, codec, run, detector, 1, again, threads)
+        return _joined(predictor, detector, 1, lambda: detector)
     if detector is not None and Path(detector).suffix == ".onnx":
-        return Predictor(card, codec, run, from_onnx(detector, device, threads), 1, again, threads)
-    finder = load(detector or card.detector or DETECTOR, None, device, threads, flip)
+        once_more = partial(from_onnx, detector, device, 1)
+        return _joined(predictor, from_onnx(detector, device, threads), 1, once_more)
+    named = detector or predictor.card.detector or DETECTOR
+    finder = load(named, None, device, threads, flip)
     if not isinstance(finder.codec, BottomUp):
-        raise ValueError(f"{detector or card.detector} cannot find people: it looks at one person at a time itself")
+        raise ValueError(f"{named} cannot find people: it looks at one person at a time itself")
     finder.codec = replace(finder.codec, threshold=min(FAINT, finder.codec.threshold))
-    return Predictor(card, codec, run, finder, 2, again, threads)
+    return _joined(predictor, finder, 2, finder.again)
 
 
-def _saved(model: str | Path, runtime: str | None, device: str, threads: int | None) -> tuple[Card, Run]:
-    """Card and network of a bundled model or of a model folder."""
+def _joined(
+    alone: Predictor, detect: Detector | Predictor, looks: int, once_more: Callable[[], Any] | None
+) -> Predictor:
+    """The predictor with a detector; `once_more` opens that again."""
+    both = Predictor(alone.card, alone.codec, alone.engine, detect, looks)
+    both.runtime, both.threads, again = alone.runtime, alone.threads, alone.again
+    if again is not None and once_more is not None:
+        both.again = lambda: _joined(again(), once_more(), looks, None)
+    return both
+
+
+def _alone(
+    model: str | Path, runtime: str | None, device: str, threads: int | None, flip: bool | None, weights: Any
+) -> Predictor:
+    """The predictor without a detector."""
+    if weights:
+        card, run, name = *_checkpoint(model, weights, runtime, device, threads), "pytorch"
+    else:
+        card, run, name = _saved(model, runtime, device, threads)
+    predictor = Predictor(card, card.codec if flip is None else replace(card.codec, flip=flip), run)  # type: ignore
+    predictor.runtime, predictor.threads = name, threads or cpus()
+    if device == "cpu":
+        predictor.again = partial(_alone, model, name, device, 1, flip, weights)
+    return predictor
+
+
+def _saved(model: str | Path, runtime: str | None, device: str, threads: int | None) -> tuple[Card, Run, str]:
+    """Card, network and engine of a bundled model or of a model folder."""
     folder = find(model)
     card = Card.read(folder)
-    names = sorted(card.weights, key=lambda name: name != "onnx")
-    if not names:
+    if not card.weights:
         raise ValueError(f"{folder} holds no weights (its card lists none)")
-    name = runtime or names[0]
+    names = sorted(card.weights, key=lambda name: name != "onnx")
+    name = runtime or (choose(folder, card, threads or cpus()) if device == "cpu" else names[0])
     engine = entry("edgepose.runtimes", name)
     if name not in card.weights:
         raise ValueError(f"{folder} has no weights for {name!r}, only for {', '.join(names)}")
     path = folder / Path(card.weights[name]).name
     if not path.is_file():
         raise ValueError(f"{folder} is incomplete: {path.name} is missing")
-    return card, engine.read(card, path, device, threads)
+    return card, engine.read(card, path, device, threads), name
 
 
 def _checkpoint(
