@@ -70,12 +70,15 @@ class Worker:
             reply = ""
         seconds = time.perf_counter() - begin
         if not reply:
-            self.process.kill()
-            self.process.wait()
+            self._end()
             self.said.seek(0)
             said = [text for text in self.said.read().splitlines() if text.strip()]
             raise ValueError(f"{self.name}: {said[-1].removeprefix('edgepose: ') if said else 'ended without a word'}")
         return reply.rstrip("\n"), seconds
+
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return time.perf_counter() - self.begun
 
     def memory(self) -> float | None:
         """The most memory it has held so far, MB (resident); None where the system does not say."""
@@ -90,9 +93,13 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
-        for pipe in (self.process.stdin, self.process.stdout, self.said):
+        for pipe in (self.process.stdin, self.process.stdout):
             with suppress(BrokenPipeError):
                 pipe.close()
+        self._end()
+        self.said.close()
+
+    def _end(self) -> None:
         try:
             self.process.wait(2)
         except subprocess.TimeoutExpired:

@@ -33,6 +33,7 @@ def info() -> int:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
+    from edgepose.fastest import lines
     from edgepose.runtimes import cpus
 
     def installed(package: str) -> str | None:
@@ -52,6 +53,8 @@ def info() -> int:
     print(f"runtime onnx: predicts on {' and '.join(devices)}")
     torch = installed("torch")
     print(f"runtime pytorch: {f'torch {torch}' if torch else 'absent'}")
+    for line in lines():
+        print(f"fastest engine: {line}")
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if installed(package) is None]
         line = f'missing {", ".join(missing)}: pip install "edgepose[{extra}]"' if missing else "installed"
@@ -93,6 +96,7 @@ def import_(
 
 LATE = {  # command -> module, function, what it must be able to import, line for `edgepose --help`
     "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval", "matplotlib"), "Measure a model on labelled data."),
+    "bench": ("edgepose.bench", "bench", (), "Time models and engines side by side."),
     "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
     "data check": ("edgepose.check", "run", (), "Check a labelled data set and draw its labels."),

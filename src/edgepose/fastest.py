@@ -22,6 +22,7 @@ from edgepose.runtimes import cpus
 from edgepose.sources import photographs
 
 ROUNDS = 7  # of one picture each, after a warm-up
+FACTS = {"model", "threads", "ms", "engine"}
 CLEAR = 0.95  # of onnx' time that another engine must stay below to be preferred: less is noise
 
 
@@ -35,10 +36,11 @@ def cache() -> Path:
 
 
 def usable(card: Card) -> list[str]:
-    """The engines that are installed and have weights here; onnx first."""
+    """The engines that are installed and have weights here; onnx first. PyTorch counts only where it is alone: it takes
+    seconds to start and never came first (docs/speed.md)."""
     known = [name for name in card.weights if name in names("edgepose.runtimes")]
     ready = [name for name in known if installed(name)]
-    return sorted(ready, key=lambda name: name != "onnx")
+    return sorted([name for name in ready if name != "pytorch"] or ready, key=lambda name: name != "onnx")
 
 
 def installed(runtime: str) -> bool:
@@ -77,8 +79,17 @@ def remembered() -> dict[str, Any]:
         known = json.loads(cache().read_bytes())
     except (OSError, ValueError):
         return {}
-    good = isinstance(known, dict) and all(isinstance(v, dict) and {"engine", "ms"} <= v.keys() for v in known.values())
+    good = isinstance(known, dict) and all(isinstance(v, dict) and v.keys() >= FACTS for v in known.values())
     return known if good else {}
+
+
+def lines() -> list[str]:
+    """What is remembered, a line for each model and number of threads."""
+    found = []
+    for row in remembered().values():
+        times = ", ".join(f"{engine} {ms:.1f} ms" for engine, ms in sorted(row["ms"].items(), key=lambda item: item[1]))
+        found.append(f"{row['model']}, {row['threads']} threads: {row['engine']} ({times})")
+    return found or ["onnx; measured when a model with weights for several installed engines is first used"]
 
 
 def measure(folder: Path, engines: list[str], threads: int) -> dict[str, float]:

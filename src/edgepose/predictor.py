@@ -37,7 +37,7 @@ class Predictor:
     detect: finds the boxes for a model that looks at one person at a time: a function (`edgepose.detect`), or a
     predictor of whole pictures. looks: at each of them; two where the boxes are rough, as a bottom-up model's are.
 
-    Set by `load`: runtime, the name of the engine ("" if it was handed in); threads, CPU threads it may use; again, which
+    Set by `load`: runtime, the engine's name ("" if it was handed in); threads, CPU threads it may use; again, which
     opens it once more with one thread, for `many` (None: the engine is shared). spent: seconds so far by step: "decode
     file", "encode", "network", "decode poses"; a detecting predictor's are counted in, and again as "find people".
     """
