@@ -22,6 +22,7 @@ from edgepose.weights import bundled
 EXTRAS = {
     "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval", "scipy", "matplotlib", "tensorboard"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
+    "ray": ("ray", "pandas", "pyarrow", "fsspec"),
 }
 
 

@@ -35,6 +35,7 @@ def predict(
     detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER|FILE")] = None,
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
     batch: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
+    ray: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> int:
     """Find the people in pictures. Without --out and --results, drawn pictures and JSON go to ./edgepose-out.
 
@@ -53,6 +54,8 @@ def predict(
             YOLOX or RTMDet network (.onnx), or boxes in COCO's results format (.json).
         weights: a released or trained checkpoint (.pth, .safetensors) of the architecture --model; needs PyTorch.
         batch: pictures that go through the network together; by default 1 on CPUs, where more is no faster, else 8.
+        ray: for very many pictures: work in processes of Ray Data, as many as --threads or CPUs, and write JSON lines
+            in shards to --out; the same command goes on with a job that was stopped (extra `ray`).
     """
     from edgepose.boxes import from_results
     from edgepose.pipeline import stream
@@ -62,6 +65,11 @@ def predict(
 
     if not sources:
         raise ValueError("name a picture, a folder or a glob (see `edgepose predict --help`)")
+    if ray:
+        flip = False if no_flip else None
+        return _with_ray(
+            sources, out, results, threads, threshold, model, runtime, device, flip, detector, weights, batch
+        )
     if out is None and results is None:
         out = Path("edgepose-out")
     listed = detector is not None and detector.endswith(".json")
@@ -94,6 +102,38 @@ def predict(
     written = " and ".join(str(place) for place in (out, results) if place is not None)
     print(f"{counted(done, 'picture', 'pictures')}, {counted(people, 'person', 'people')} -> {written}")
     return 1 if bad else 0
+
+
+def _with_ray(
+    sources: Sequence[str], out: Path | None, results: Path | None, workers: int | None, threshold: float | None,
+    model: str, runtime: str | None, device: str, flip: bool | None, detector: str | None, weights: Path | None,
+    batch: int | None,
+) -> int:  # fmt: skip
+    """`predict --ray`: JSON lines in shards."""
+    from edgepose import shards
+    from edgepose.card import Card
+    from edgepose.codecs.bottomup import BottomUp
+    from edgepose.runtimes import cpus
+    from edgepose.weights import find
+
+    if results is not None or (detector is not None and detector.endswith(".json")):
+        raise ValueError("--ray writes JSON lines to --out, and takes neither --results nor boxes from a file")
+    if out is None:
+        raise ValueError("--ray needs --out, a folder for its shards")
+    paths, bad = found(sources)
+    if not paths:
+        return 2
+    if threshold is None:
+        whole = weights is None and isinstance(Card.read(find(model)).codec, BottomUp)
+        threshold = WHOLE if whole else TWO_LOOKS
+    at = None if weights is None else str(weights.absolute())
+    where = str(Path(model).absolute()) if Path(model).is_dir() else model
+    job = shards.Job(where, runtime, device, flip, detector, at, threshold, batch)
+    total = shards.run(job, paths, out, workers or cpus())
+    problems = f", {counted(total['errors'], 'error', 'errors')} (in the shards)" if total["errors"] else ""
+    people, pictures = counted(total["people"], "person", "people"), counted(total["pictures"], "picture", "pictures")
+    print(f"{pictures}, {people} -> {out}{problems}")
+    return 2 if total["errors"] == total["pictures"] else 1 if bad or total["errors"] else 0
 
 
 def found(sources: Sequence[str]) -> tuple[list[Path], int]:
