@@ -2,8 +2,8 @@
 
 A job is a list of pictures, cut into shards of some hundred; `job.json` in the output folder says which. A worker
 writes the answers of a shard to `shard-00000.jsonl` under another name and renames it when it is complete. So a picture
-is in the output once, whoever dies on the way: a shard that was not finished is done again, one that was is left alone, and a
-stopped job goes on where it stopped.
+is in the output once, whoever dies on the way: a shard that was not finished is done again, one that was is left alone,
+and a stopped job goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def run(
     job: Job, paths: Sequence[Path], out: Path, workers: int, size: int = SHARD, said: Callable[[str], None] = print
 ) -> dict[str, int]:
     """Do what is left of a job in `out` with `workers` processes of Ray Data; returns pictures, people and errors of
-    all of it. Joins the cluster that `RAY_ADDRESS` names, where `out` and the pictures must be reachable, or starts one.
+    all of it. Joins the cluster that `RAY_ADDRESS` names, which must reach `out` and the pictures, or starts one.
     """
     need("ray", "ray.data")
     import ray  # type: ignore[import-not-found]
