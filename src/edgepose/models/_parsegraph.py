@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
 from math import prod
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,8 +122,9 @@ class Node(nn.Module):
         deep = [y for y, _ in found] or split
         refined = [relu(t(h)) for t, h in zip(self.transform, deep, strict=True)]
         told = split if self.raw else refined
-        children, (contexts,) = [], self.context.values()
-        for i, context in enumerate(cast(Any, contexts)):
+        contexts: Any = next(iter(self.context.values()))
+        children = []
+        for i, context in enumerate(contexts):
             others = reduce(torch.add, [s for j, s in enumerate(told) if j != i]) / (len(told) - 1)
             children.append(self.fuse[i](torch.cat([refined[i], context(others)], 1)))
         y = x + self.compose(torch.cat(children, 1))
