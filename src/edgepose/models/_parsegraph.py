@@ -118,7 +118,8 @@ class Node(nn.Module):
     def tree(self, x: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
         """The refined features, and the refined children, grandchildren, ... of this node, a list per level."""
         split = x.chunk(len(self.transform), 1)
-        found: list[Any] = [node.tree(f) for node, f in zip(self.below, split, strict=True)] if len(self.below) else []
+        below: Any = self.below
+        found: list[Any] = [node.tree(f) for node, f in zip(below, split, strict=True)] if len(below) else []
         deep = [y for y, _ in found] or split
         refined = [relu(t(h)) for t, h in zip(self.transform, deep, strict=True)]
         told = split if self.raw else refined
