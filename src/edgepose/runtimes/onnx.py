@@ -16,6 +16,7 @@ from edgepose.codecs import Batch, Maps, Run
 from edgepose.runtimes import _graph, cpus, need
 
 SUFFIX = "onnx"
+READS = ("onnxruntime",)
 
 
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
