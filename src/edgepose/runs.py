@@ -21,6 +21,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from edgepose import evaluate, folder, models, predictor, recipes, report, train, weights
 from edgepose.card import Card
 from edgepose.codecs.topdown import TopDown
+from edgepose.cost import cost
 from edgepose.models.rmpg import named
 from edgepose.poses import Poses
 from edgepose.recipes import Recipe
@@ -130,6 +131,8 @@ def run(
     codec: Any = replace(card.codec, **plan.codec)  # type: ignore[type-var]
     card = replace(card, arch=changed(card.arch, plan, codec.skeleton), codec=codec)
     net = models.build(card)
+    found = cost(net, models.input_hw(codec.input_size))
+    card = replace(card, params=found.params, gmacs=found.gmacs, gmacs_paper=found.gmacs_paper)
     card = replace(card, arch=asdict(net.arch), data=plan.data, licence=plan.licence)
     if init is not None:
         start(net, module, init)
@@ -148,7 +151,8 @@ def run(
         plan, shown, out, fabric, net, free if workers is None else workers, save_every, teacher, check
     )
     if fabric.is_global_zero:
-        extra = " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
+        extra = f" --refine {plan.refine}" * bool(plan.refine)
+        extra += " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
         line = f"edgepose train {recipe} --root DATA --out RUN --steps {plan.steps}{extra}"
         finish(plan, card, averaged, held, out, line, hours)
     if fabric.world_size > 1:
