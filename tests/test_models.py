@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edgepose import folder, models  # noqa: E402
-from edgepose.card import Card  # noqa: E402
+from edgepose.card import Card, typed  # noqa: E402
 from edgepose.codecs.bottomup import BottomUp  # noqa: E402
 from edgepose.models.__main__ import text  # noqa: E402
 from edgepose.skeleton import CROWDPOSE14  # noqa: E402
@@ -65,6 +65,9 @@ def test_outputs_and_gradients(name):
     codec = card(name).codec
     torch.manual_seed(0)
     net = models.build(card(name))
+    for p in net.parameters():  # what begins as the identity learns from the second step on
+        if not p.any():
+            torch.nn.init.normal_(p, std=0.1)
     ((n, _, h, w),) = shapes = probe(card(name), 1)
     outputs = net(torch.randn(shapes[0]))
     joints = len(codec.skeleton)
@@ -73,7 +76,10 @@ def test_outputs_and_gradients(name):
             (n, c * joints, h // s, w // s) for c, s in zip((2, 1), codec.strides, strict=True)
         ]
     else:
-        assert {tuple(o.shape) for o in outputs} == {(n, joints, h // codec.stride, w // codec.stride)}
+        taught = tuple((card(name).arch.get("refine") or {}).get("parts", ()))  # body parts come first (RMPG)
+        assert tuple(o.shape[1] for o in outputs[: len(taught)]) == taught
+        whole = {tuple(o.shape) for o in outputs[len(taught) :]}
+        assert whole == {(n, joints, h // codec.stride, w // codec.stride)}
     for _ in range(8):  # a block may be left out by chance, but not every time
         sum((o * torch.randn_like(o)).sum() for o in outputs).backward()
         still = {k for k, p in net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
@@ -98,7 +104,7 @@ def test_arch_is_inferred_from_the_weights(name):
     module = folder.entry("edgepose.models", card(name).family)
     with torch.device("meta"):
         state = models.build(card(name)).state_dict()
-    assert module.infer(module.native(state)) == module.Arch(**card(name).arch)
+    assert module.infer(module.native(state)) == typed(module.Arch, card(name).arch, "arch.")
 
 
 def smallest(names):

@@ -129,6 +129,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is Skeleton:
         return SKELETONS.get(value) or Skeleton.from_dict({}) if isinstance(value, str) else Skeleton.from_dict(value)
     if origin in (Union, types.UnionType):
+        objects = [option for option in args if is_dataclass(option)]
+        if isinstance(value, dict) and len(objects) == 1:  # so that an error names the field inside
+            return _convert(value, objects[0], where)
         for option in args:
             try:
                 return _convert(value, option, where)

@@ -67,6 +67,7 @@ def import_(
     file: tyro.conf.Positional[Path],
     out: Path,
     input_size: Annotated[str | None, tyro.conf.arg(name="input", metavar="HxW")] = None,
+    decode: Annotated[str | None, tyro.conf.arg(metavar="shift|dark|udp")] = None,
 ) -> int:
     """Turn a released checkpoint of a known network into a model folder (needs the extra `export`).
 
@@ -74,6 +75,7 @@ def import_(
         file: the checkpoint (.pth, .safetensors).
         out: the model folder to make.
         input_size: height and width of the network's input in pixels, where it is not the usual one or not known.
+        decode: how the peaks of crops are read, where the network was not trained as published (MMPose's udp and dark).
     """
     from edgepose.runtimes import need
 
@@ -88,7 +90,7 @@ def import_(
         size = (int(match[1]), int(match[2]))
     if not file.is_file():
         raise ValueError(f"no such file: {file}")
-    card = import_checkpoint(file, out, size)
+    card = import_checkpoint(file, out, size, decode)
     print(f"{card.model} with {len(card.codec.skeleton)} joints -> {out}")
     return 0
 

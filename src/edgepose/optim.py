@@ -69,7 +69,7 @@ class Muon(torch.optim.AdamW):
     The momentum of a kernel, seen as a matrix (output channels, rest), is replaced by the nearest semi-orthogonal
     matrix, scaled so that its entries are as large as AdamW's usual steps (Liu et al., arXiv 2502.16982): so the same
     learning rate and weight decay serve both. The first convolution, depthwise kernels and layers that end in maps
-    (their names begin with "final" or "head") stay with AdamW.
+    (a part of their name begins with "final" or "head") stay with AdamW.
     """
 
     def __init__(self, parts: list[dict[str, Any]], net: nn.Module, lr: float, momentum: float = 0.95) -> None:
@@ -79,7 +79,9 @@ class Muon(torch.optim.AdamW):
         first = True
         for name, module in net.named_modules():
             dense = isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and module.groups == 1
-            if (dense or isinstance(module, nn.Linear)) and not name.startswith(("final", "head")):
+            if (dense or isinstance(module, nn.Linear)) and not any(
+                part.startswith(("final", "head")) for part in name.split(".")
+            ):
                 if not first:
                     self.turned[id(module.weight)] = isinstance(module, nn.ConvTranspose2d)
                 first = False

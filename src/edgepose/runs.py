@@ -21,10 +21,13 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from edgepose import evaluate, folder, models, predictor, recipes, report, train, weights
 from edgepose.card import Card
 from edgepose.codecs.topdown import TopDown
+from edgepose.cost import cost
+from edgepose.models.rmpg import named
 from edgepose.poses import Poses
 from edgepose.recipes import Recipe
 from edgepose.runtimes import cpus
 from edgepose.runtimes.pytorch import runner
+from edgepose.skeleton import Skeleton
 
 Plan = Annotated[Recipe, arg(name="")]  # its fields are flags without a prefix
 ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
@@ -48,7 +51,10 @@ def command(args: Sequence[str]) -> tuple[Callable[..., int], list[str]]:
         key, value = word.split("=", 1)
         part, _, rest = key.partition(".")
         if part in ("arch", "codec") and rest:
-            plan = replace(plan, **{part: {**getattr(plan, part), rest: _value(value)}})
+            change: Any = _value(value)
+            for name in reversed(rest.split(".")):
+                change = {name: change}
+            plan = replace(plan, **{part: merged(getattr(plan, part), change)})
         else:
             several = isinstance(getattr(getattr(plan, part, None) if rest else plan, rest or part, None), tuple)
             flags += [f"--{key}", *(value.replace(",", " ").split() if several else [value])]
@@ -57,6 +63,12 @@ def command(args: Sequence[str]) -> tuple[Callable[..., int], list[str]]:
     elif "--epochs" in flags:
         plan = replace(plan, steps=0, epochs=plan.epochs or 1.0)
     return partial(run, plan=plan), flags
+
+
+def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with `changes`; a change inside an object leaves the object's other fields alone."""
+    inner = {k: merged(fields.get(k) or {}, v) if isinstance(v, dict) else v for k, v in changes.items()}
+    return {**fields, **inner}
 
 
 def _value(text: str) -> Any:
@@ -117,8 +129,10 @@ def run(
         raise ValueError(f"no photographs in {', '.join(' '.join(pair) for pair in plan.photographs)} of {root}")
     card = models.card(plan.model, photographs[0].truth.skeleton)
     codec: Any = replace(card.codec, **plan.codec)  # type: ignore[type-var]
-    card = replace(card, arch={**card.arch, **plan.arch}, codec=codec)
+    card = replace(card, arch=changed(card.arch, plan, codec.skeleton), codec=codec)
     net = models.build(card)
+    found = cost(net, models.input_hw(codec.input_size))
+    card = replace(card, params=found.params, gmacs=found.gmacs, gmacs_paper=found.gmacs_paper)
     card = replace(card, arch=asdict(net.arch), data=plan.data, licence=plan.licence)
     if init is not None:
         start(net, module, init)
@@ -137,13 +151,20 @@ def run(
         plan, shown, out, fabric, net, free if workers is None else workers, save_every, teacher, check
     )
     if fabric.is_global_zero:
-        extra = " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
+        extra = f" --refine {plan.refine}" * bool(plan.refine)
+        extra += " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
         line = f"edgepose train {recipe} --root DATA --out RUN --steps {plan.steps}{extra}"
         finish(plan, card, averaged, held, out, line, hours)
     if fabric.world_size > 1:
         fabric.barrier()
         torch.distributed.destroy_process_group()
     return 0
+
+
+def changed(arch: dict[str, Any], plan: Recipe, skeleton: Skeleton) -> dict[str, Any]:
+    """The fields of an arch as the recipe changes them; `ValueError` for an unknown refinement."""
+    refine = {"refine": asdict(named(plan.refine, skeleton))} if plan.refine else {}
+    return merged({**arch, **refine}, plan.arch)
 
 
 def figures(plan: Recipe, ready: predictor.Predictor, held: list[Any]) -> dict[str, float]:
@@ -184,8 +205,15 @@ def start(net: Any, module: Any, init: Path) -> None:
 
 
 def _fill(net: Any, module: Any, state: dict[str, Any]) -> None:
-    """All tensors, or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone."""
-    own = net.state_dict()
+    """All tensors, or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone.
+
+    Weights from before the network was refined (RMPG) leave the refinement as it begins: the identity.
+    """
+    own, host = net.state_dict(), getattr(module, "HOST", "")
+    if not any(k.startswith(host) for k in state):
+        state = {host + k: v for k, v in state.items()}
+    if not any("refine" in k.split(".") for k in state):
+        state = {**state, **{k: v for k, v in own.items() if "refine" in k.split(".")}}
     trunk = {k for k in own if k.startswith(getattr(module, "TRUNK", ("?",)))}
     whole = set(state) == set(own) and all(state[k].shape == own[k].shape for k in own)
     if trunk and not whole and all(k in state and state[k].shape == own[k].shape for k in trunk):

@@ -64,7 +64,16 @@ def objective(plan: Recipe, codec: Any) -> Loss:
         compare = partial(losses.heatmap_mse, focus=plan.focus)
     if isinstance(codec, BottomUp):
         return lambda maps, batch, teacher: losses.bottom_up(maps, batch, compare, plan.tag_weight)
-    return lambda maps, batch, teacher: losses.top_down(maps, batch, compare, teacher, plan.kl_weight, plan.kl_tau)
+
+    def one_person(maps: list[Tensor], batch: dict[str, Tensor], teacher: list[Tensor] | None) -> dict[str, Tensor]:
+        joints = len(codec.skeleton)
+        wholes = [m for m in maps if m.shape[1] == joints]
+        terms = losses.top_down(wholes, batch, compare, teacher, plan.kl_weight, plan.kl_tau)
+        taught = [m for m in maps if m.shape[1] != joints]  # body parts inside a hierarchy of RMPGs
+        parts = losses.body_parts(taught, batch, codec.skeleton.parts, plan.focus)
+        return {**terms, **parts, "loss": sum(parts.values(), terms["loss"])}
+
+    return one_person
 
 
 def batches(plan: Recipe, shown: Samples, fabric: Fabric, first: int, workers: int) -> Iterator[dict[str, Tensor]]:

@@ -18,6 +18,7 @@ from torch import Tensor, add, nn
 from edgepose.codecs.topdown import TopDown
 from edgepose.models._blocks import BasicBlock, Bottleneck, init_small, residuals
 from edgepose.models._keys import bare, count, load_trunk
+from edgepose.models._parsegraph import Refine, Refinement, inferred, placed
 from edgepose.skeleton import Skeleton
 
 Blocks = tuple[tuple[int, ...], ...]
@@ -29,6 +30,7 @@ class Arch:
 
     width: channels of the finest branch; each coarser one has twice as many. planes: of the bottlenecks in front.
     modules: exchanges in stages 2, 3 and 4. blocks: residual blocks per branch, finest first, in stages 2, 3 and 4.
+    refine: RMPG on the finest branch, before the last layer.
     """
 
     joints: int = 17
@@ -36,11 +38,13 @@ class Arch:
     planes: int = 64
     modules: tuple[int, ...] = (1, 4, 3)
     blocks: Blocks = ((4, 4), (4, 4, 4), (4, 4, 4, 4))
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modules", tuple(self.modules))  # JSON gives lists
         object.__setattr__(self, "blocks", tuple(map(tuple, self.blocks)))
         check_trunk(self.modules, self.blocks)
+        placed(self, 1, 1)
 
 
 def check_trunk(modules: tuple[int, ...], blocks: Blocks) -> None:
@@ -129,9 +133,11 @@ class HRNet(nn.Module):
         add_trunk(self, arch.width, arch.planes, arch.modules, arch.blocks)
         self.final_layer = nn.Conv2d(arch.width, arch.joints, 1)
         init_small(self)
+        self.refine = Refinement(arch.refine, arch.width)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        return [self.final_layer(run_trunk(self, images))]
+        x, parts = self.refine(run_trunk(self, images))
+        return [*parts, self.final_layer(x)]
 
 
 def build(arch: Arch) -> HRNet:
@@ -170,14 +176,14 @@ def infer_trunk(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def infer(state: Mapping[str, Tensor]) -> Arch:
     """The `Arch` whose network has the shapes of a state dict in the official layout; `ValueError` if it is none."""
     try:
-        return Arch(state["final_layer.weight"].shape[0], **infer_trunk(state))
+        return Arch(state["final_layer.weight"].shape[0], **infer_trunk(state), refine=inferred(state))
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not an HRNet checkpoint: {error}") from error
 
 
 def load_imagenet(net: HRNet, path: str) -> None:
     """Start the trunk of `net` from the authors' ImageNet file of the same width; `ValueError` if it does not fit."""
-    load_trunk(net, path, ("final_layer.",), f"HRNet-W{net.arch.width}")
+    load_trunk(net, path, ("final_layer.", "refine."), f"HRNet-W{net.arch.width}")
 
 
 W32, W48 = Arch(), Arch(width=48)

@@ -8,13 +8,14 @@ joint of the person the crop shows; h and w are multiples of 32.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from edgepose.codecs.topdown import TopDown
 from edgepose.models._blocks import BasicBlock, Bottleneck, init_small, residuals
 from edgepose.models._keys import bare, count, load_trunk
+from edgepose.models._parsegraph import Refine, Refinement, inferred, placed
 from edgepose.skeleton import Skeleton
 
 
@@ -23,7 +24,8 @@ class Arch:
     """Sizes: blocks per stage of the ResNet; whether they are bottlenecks (ResNet-50 and larger); channels of its stem.
 
     The stages are 1, 2, 4, 8 times as wide as the stem (4 times that with bottlenecks). deconv_channels,
-    deconv_kernels (2, 3 or 4): one per transposed convolution; each doubles height and width.
+    deconv_kernels (2, 3 or 4): one per transposed convolution; each doubles height and width. refine: RMPG after the
+    transposed convolution `place` (1 to 3), by default the last.
     """
 
     joints: int = 17
@@ -32,6 +34,7 @@ class Arch:
     stem: int = 64
     deconv_channels: tuple[int, ...] = (256, 256, 256)
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         for name in ("blocks", "deconv_channels", "deconv_kernels"):
@@ -43,6 +46,7 @@ class Arch:
                 f"SimpleBaselines has 3 deconvolutions of kernel 2, 3 or 4; "
                 f"got channels {self.deconv_channels}, kernels {self.deconv_kernels}"
             )
+        placed(self, 3, 3)
 
 
 class SimpleBaseline(nn.Module):
@@ -70,11 +74,14 @@ class SimpleBaseline(nn.Module):
         self.deconv_layers = nn.Sequential(*layers)
         self.final_layer = nn.Conv2d(a, arch.joints, 1)
         init_small(self)
+        self.place = placed(arch, 3, 3)
+        self.refine = Refinement(arch.refine, arch.deconv_channels[self.place - 1], 2 ** (3 - self.place))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return [self.final_layer(self.deconv_layers(x))]
+        x, parts = self.refine(self.deconv_layers[: 3 * self.place](x))
+        return [*parts, self.final_layer(self.deconv_layers[3 * self.place :](x))]
 
 
 def build(arch: Arch) -> SimpleBaseline:
@@ -106,6 +113,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
             stem=state["conv1.weight"].shape[0],
             deconv_channels=tuple(shape[1] for shape in deconvs),
             deconv_kernels=tuple(shape[-1] for shape in deconvs),
+            refine=inferred(state),
         )
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not a SimpleBaselines checkpoint: {error}") from error
@@ -113,7 +121,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
 
 def load_imagenet(net: SimpleBaseline, path: str) -> None:
     """Start the trunk of `net` from a ResNet of the same blocks in torchvision's layout; `ValueError` if it is none."""
-    load_trunk(net, path, ("deconv_layers.", "final_layer."), f"ResNet of blocks {net.arch.blocks}")
+    load_trunk(net, path, ("deconv_layers.", "final_layer.", "refine."), f"ResNet of blocks {net.arch.blocks}")
 
 
 _ALL = {
@@ -122,8 +130,10 @@ _ALL = {
     "r101": Arch(blocks=(3, 4, 23, 3)),
     "r152": Arch(blocks=(3, 8, 36, 3)),
 }
+_RMPG = Refine(extra_conv=True)  # meets the published totals of parameters (docs/papers/rmpg.md)
 ARCHS = {  # name -> (Arch, input (w, h) in pixels); 256x256 is MPII's, with its 16 joints
     **{name: (arch, (192, 256)) for name, arch in _ALL.items()},
     **{f"{name}-384x288": (arch, (288, 384)) for name, arch in _ALL.items() if name != "r18"},
     **{f"{name}-256x256": (Arch(16, arch.blocks), (256, 256)) for name, arch in _ALL.items() if name != "r18"},
+    **{f"{name}-rmpg": (replace(_ALL[name], refine=_RMPG), (192, 256)) for name in ("r50", "r101")},
 }

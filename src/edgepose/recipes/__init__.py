@@ -86,6 +86,8 @@ class Recipe:
     # steps between two measurements on the validation photographs, 0 is only at the end
     measure: int = 0
     seed: int = 0
+    # graph, attention, control or hierarchy: refine the network's features (RMPG); finer: arch.refine.place=1 ...
+    refine: str = ""
     # fields of the model's Arch to change, and of its codec
     arch: dict[str, Any] = field(default_factory=dict)
     codec: dict[str, Any] = field(default_factory=dict)
