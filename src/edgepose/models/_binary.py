@@ -154,6 +154,19 @@ class Unit(nn.Module):
         return y if self.act is None else self.act(y)
 
 
+class Merge(nn.Module):
+    """RPReLU(BN(x)) where two or more real-valued streams were added: without the BatchNorm their sum would grow from
+    place to place, until no value is near the threshold of its sign."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bn = nn.BatchNorm2d(channels)
+        self.act = RPReLU(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.bn(x))
+
+
 def configure(net: nn.Module, real_weights: bool = False, centred: bool = False) -> None:
     """Set `real` and `centred` of every binary convolution in `net`."""
     for module in net.modules():

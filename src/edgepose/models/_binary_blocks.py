@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgepose.models._binary import BinaryConv, Bypass, Paths, RPReLU, RSign, Unit
+from edgepose.models._binary import BinaryConv, Bypass, Merge, Paths, RPReLU, RSign, Unit
 
 SCALES: Paths = ((3, 1), (3, 2))  # 3x3 of dilation 1 and 2, which sees 3x3 and 5x5 pixels
 BOTH: Paths = ((3, 1), (1, 1))
@@ -49,7 +49,7 @@ class Bottleneck(nn.Module):
         self.conv3 = Unit(planes, wide, one, shortcut=inner, act=inner)
         self.gate = Gate(wide) if gate else None
         self.shortcut = Bypass(a, wide, stride)
-        self.act = RPReLU(wide)
+        self.act = Merge(wide) if inner else RPReLU(wide)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv3(self.conv2(self.conv1(x)))
