@@ -25,10 +25,10 @@ class Card:
     model: network, as a file of `edgepose.models` with an optional variant ("litepose-xs"). arch: the fields of that
     file's `Arch`, as JSON values. codec: reads pictures and writes poses. weights: runtime name -> file in the folder.
     params: learnable numbers. gmacs: multiply-adds at the codec's input size / 1e9; gmacs_paper: the same in the
-    convention of the LitePose paper (transposed convolutions at output positions, BatchNorm and ReLU counted). gops: of
-    a binary network, whose gmacs are its real multiply-adds alone: those and 1/64 of its binary ones.
+    convention of the LitePose paper (transposed convolutions at output positions, BatchNorm and ReLU counted).
     data, licence, command, hours, notes: how the weights were made. scores: name -> measured figure.
     detector: name of the model that finds the people, for a network that looks at one person at a time.
+    gops: of a binary network, whose gmacs are its real multiply-adds alone: those and 1/64 of its binary ones, / 1e9.
     """
 
     model: str
@@ -38,7 +38,6 @@ class Card:
     params: int | None = None
     gmacs: float | None = None
     gmacs_paper: float | None = None
-    gops: float | None = None
     data: str = ""
     licence: str = ""
     scores: dict[str, Any] = field(default_factory=dict)
@@ -46,6 +45,7 @@ class Card:
     command: str = ""
     hours: str = ""
     detector: str = ""
+    gops: float | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -57,7 +57,7 @@ def card(name: str, skeleton: Skeleton | None = None) -> Card:
     with torch.device("meta"):
         found = operations(module.build(arch), input_hw(size))
     codec = module.codec(arch, skeleton, size)
-    return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper, found.gops)
+    return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper, gops=found.gops)
 
 
 def input_hw(size: int | tuple[int, int]) -> tuple[int, int]:
