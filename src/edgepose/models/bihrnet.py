@@ -173,7 +173,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
             block=_block(state),
             binary_stem="conv2.sign.shift" in state,
             transition=_transition(state),
-            fuse="real" if exchange + "1.0.0.weight" in state else "up-real" if exchange + "0.1.0.weight" in state
+            fuse="real" if exchange + "1.0.0.0.weight" in state else "up-real" if exchange + "0.1.0.weight" in state
             else "binary",
         )  # fmt: skip
     except (KeyError, ValueError, IndexError, StopIteration) as error:
