@@ -264,7 +264,7 @@ def test_misuse_is_named(root, tmp_path):
         runs.start(Tiny(), module, tmp_path / "other.ckpt")
     three = SimpleNamespace(world_size=3)
     with pytest.raises(ValueError, match="batch 4 cannot be shared by 3 forward passes"):
-        next(train.batches(replace(PLAN, batch=4), [], three, 0, 0))
+        next(train.batches(replace(PLAN, batch=4), [], three, 0, 1, 0))
     with pytest.raises(ValueError, match="says steps or epochs"):
         replace(PLAN, epochs=3.0)
     with pytest.raises(ValueError, match="no loss called 'l1'"):
