@@ -33,7 +33,13 @@ def made(tmp_path_factory):
         images.append({"id": i, "file_name": f"{i}.png", "width": 96, "height": 96})
         for k in range(2):
             joints = np.concatenate([rng.uniform(20, 76, (17, 2)), np.full((17, 1), 2)], 1)
-            person = {"id": 2 * i + k, "image_id": i, "category_id": 1, "bbox": [10 + 5 * k, 20, 56, 56], "area": 1600.0}
+            person = {
+                "id": 2 * i + k,
+                "image_id": i,
+                "category_id": 1,
+                "bbox": [10 + 5 * k, 20, 56, 56],
+                "area": 1600.0,
+            }
             people.append({**person, "num_keypoints": 17, "keypoints": joints.ravel().tolist()})
     (base / "coco_small.json").write_text(json.dumps({"images": images, "annotations": people}))
     torch.manual_seed(0)

@@ -24,7 +24,9 @@ def models() -> int:
             | {"gmacs_paper": card.gmacs_paper, "gops": card.gops, "scores": card.scores, "licence": card.licence}
             | {"bundled": True}
         )
-    table = _table("model", "joints", "input", "params", "GMACs", "GMACs, paper", "GOPs", "scores", "licence", "weights")
+    table = _table(
+        "model", "joints", "input", "params", "GMACs", "GMACs, paper", "GOPs", "scores", "licence", "weights"
+    )
     for row in [*rows, *(known for known in zoo() if (known["name"], known["skeleton"]) not in here)]:
         size = row["input"] if isinstance(row["input"], (list, tuple)) else [row["input"]] * 2
         figures = [f"{name} {value:.3g}" for name, value in row["scores"].items() if isinstance(value, float)][:2]
@@ -35,7 +37,7 @@ def models() -> int:
     _console().print(table)
     print("input: height x width in pixels; for whole pictures the shorter side, the longer follows the picture")
     print("GMACs: 1e9 multiply-adds at that input; paper: in the LitePose paper's counting, which gives more")
-    print("GOPs: of binary networks, 1e9 real multiply-adds and 1/64 of the binary ones; their GMACs are the real ones alone")
+    print("GOPs: of binary networks, 1e9 real multiply-adds and 1/64 of the binary ones; their GMACs are the real ones")
     return 0
 
 
