@@ -3,8 +3,8 @@
 First the real twin, then one binary run a row of the table, each from the twin's weights and, where the recipe copies a
 teacher, taught by it; "two steps" spends a third of its steps with real weights. Finished runs are skipped and broken
 ones go on, so the same line may be given again. FOLDER keeps a run folder each (`metrics.jsonl`, `model/`),
-`summary.json` and `study.png`. `--speed-only` instead measures crops a second of a training step, real twin and binary net in
-turn, on `--threads` threads, so that a budget can be chosen.
+`summary.json` and `study.png`. `--speed-only` instead measures crops a second of a training step, real twin and binary
+nets in turn, on `--threads` threads, so that a budget can be chosen.
 """
 
 from __future__ import annotations

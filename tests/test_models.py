@@ -110,12 +110,12 @@ def test_arch_is_inferred_from_the_weights(name):
 
 
 def smallest(names):
-    """The cheapest network of every file, one for whole pictures and one for crops where it has both."""
+    """The cheapest network of every file: one for whole pictures, for crops, and a binary one, where it has them."""
     seen = {}
     for name in sorted(names, key=lambda n: fact(n, "gmacs")):
         file, _, variant = name.partition("-")
         _, size = folder.entry("edgepose.models", file).ARCHS[variant]
-        seen.setdefault((file, isinstance(size, int)), name)
+        seen.setdefault((file, isinstance(size, int), bool(fact(name, "gops"))), name)
     return sorted(seen.values())
 
 

@@ -37,9 +37,7 @@ def models() -> int:
     _console().print(table)
     print("input: height x width in pixels; for whole pictures the shorter side, the longer follows the picture")
     print("GMACs: 1e9 multiply-adds at that input; paper: in the LitePose paper's counting, which gives more")
-    print(
-        "GOPs: of binary networks, 1e9 real multiply-adds and 1/64 of the binary ones; their GMACs are the real ones alone"
-    )
+    print("GOPs: of binary networks, 1e9 real multiply-adds and 1/64 of the binary ones; their GMACs are the real ones")
     return 0
 
 

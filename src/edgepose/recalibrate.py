@@ -51,10 +51,10 @@ def pictures(codec: Any, records: Sequence[Record], count: int) -> Iterator[Tens
     for record in records:
         if count <= 0:
             break
-        crops = isinstance(codec, TopDown)
-        if crops and not (len(record.truth) and record.truth.boxes is not None):
+        crops, boxes = isinstance(codec, TopDown), record.truth.boxes
+        if crops and (boxes is None or not len(boxes)):
             continue
-        found = codec.encode(record.read(), record.truth.boxes[:count] if crops else None)[0]
+        found = codec.encode(record.read(), boxes[:count] if crops else None)[0]  # type: ignore[index]
         if not crops:
             count -= 1
             yield from map(torch.from_numpy, found)

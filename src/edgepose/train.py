@@ -80,7 +80,8 @@ def objective(plan: Recipe, codec: Any) -> Loss:
 def batches(
     plan: Recipe, shown: Samples, fabric: Fabric, first: int, last: int, workers: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Batches of the steps from `first` until before `last`; every process gets its share of the same global sequence of samples."""
+    """Batches of the steps from `first` until before `last`; every process gets its share of the same global sequence
+    of samples."""
     share = fabric.world_size * plan.accumulate
     if plan.batch % share:
         raise ValueError(f"batch {plan.batch} cannot be shared by {share} forward passes; make it a multiple")

@@ -77,8 +77,7 @@ def build(card: Card) -> Any:
 
 
 def zoo() -> list[dict[str, Any]]:
-    """Known networks, without torch: name, skeleton, joints, input (h, w), params, gmacs, gmacs_paper, gops, scores, licence.
-
-    The scores are those the paper printed for its authors' weights.
+    """Known networks, without torch: name, skeleton, joints, input (h, w), params, gmacs, gmacs_paper, gops, scores,
+    licence. The scores are those the paper printed for its authors' weights.
     """
     return json.loads(ZOO_FILE.read_text())

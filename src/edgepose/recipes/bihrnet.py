@@ -1,8 +1,8 @@
 """BiHRNet (arXiv 2311.10296): a binary HRNet, taught by the real one. What is the paper's: docs/papers/bihrnet.md.
 
 edgepose train hrnet-w32 --root COCO --out TWIN --init hrnetv2_w32_imagenet_pretrained.pth --devices 4
-edgepose train bihrnet-w32-step1 --root COCO --out ONE --init TWIN/model/model.safetensors --devices 4 teacher=TWIN/model
-edgepose train bihrnet-w32 --root COCO --out RUN --init ONE/model/model.safetensors --devices 4 teacher=TWIN/model
+edgepose train bihrnet-w32-step1 --root COCO --out ONE --init TWIN/model/model.safetensors teacher=TWIN/model
+edgepose train bihrnet-w32 --root COCO --out RUN --init ONE/model/model.safetensors teacher=TWIN/model
 
 Step 1 has binary activations and real weights; leave it out for one step. The paper's scores: MPII val PCKh@0.5 87.9,
 COCO val2017 70.8 AP (width and input unknown, 384x288 is likelier). Four GPUs; not run here.

@@ -24,7 +24,7 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
 
     `half` stores weights as float16, which halves the file; they become float32 again when it is loaded. The written
     file must give the network's maps (to 1e-4 of their range; 5e-2 with `half`), else `ValueError` and no file. Of a
-    binary network, where one sign that flips on a rounding tie may change all maps, the graph must give them in float64.
+    binary network, where a sign that flips on a rounding tie may change all maps, the graph must give them in float64.
     """
     need("export", "torch", "onnx", "onnxscript")
     import onnx
@@ -56,7 +56,7 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
             onnx.save(model, part)
             run = read(card, part, threads=1)
             if binary:
-                _compare(_reference(model), network.double(), _example((1, *checked[0][1:])).double(), 1e-6)
+                _compare(_reference(model), network.double(), _example((1, traced[1], traced[2])).double(), 1e-6)
                 network.float()
             for shape in checked:
                 if binary:
