@@ -109,9 +109,8 @@ def compare(args: argparse.Namespace, place: Path, measure: Callable[..., Any]) 
 
     sizes = ", ".join(f"{batch.shape[3]}x{batch.shape[2]}" for batch in batches)
     clock = "processor time" if args.cpu else "wall time"
-    print(
-        f"{args.model}: 640x480 JPEG, network input {sizes}, {predictor.runtime}, one thread, no flip, {clock}; {len(poses)} people found"
-    )
+    how = f"network input {sizes}, {predictor.runtime}, one thread, no flip, {clock}"
+    print(f"{args.model}: 640x480 JPEG, {how}; {len(poses)} people found")
     for name, times in steps.items():
         print(f"  {name:14} {statistics.median(times):7.2f} ms")
     forward, total = statistics.median(bare), statistics.median(whole)
