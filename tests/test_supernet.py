@@ -19,7 +19,7 @@ from edgepose.models.litepose import ARCHS, Arch, LitePose, infer  # noqa: E402
 from edgepose.search import supernet  # noqa: E402
 from edgepose.search.plan import Search  # noqa: E402
 from edgepose.search.space import PAPER, Space  # noqa: E402
-from edgepose.search.supernet import Sampler, Supernet, corner, part, recalibrate, sort_channels, subnet  # noqa: E402
+from edgepose.search.supernet import Sampler, Supernet, corner, part, sort_channels, subnet  # noqa: E402
 
 BIG = Arch(stem=24, channels=(16, 24, 32, 40), blocks=(2, 2, 2, 2), deconv_channels=(16, 24, 16))
 SUB = replace(BIG, stem=8, channels=(8, 16, 24, 24), deconv_channels=(16, 8, 8))
@@ -153,19 +153,6 @@ def test_sorted_channels_give_the_same_maps_with_the_heaviest_first():
         readers += [net.deconv_refined[i].weight.abs().sum((1, 2, 3)) for i in range(3)]
         for weights in readers:
             assert (weights.diff() <= 1e-5).all()
-
-
-def test_recalibrated_statistics_are_the_mean_over_batches():
-    net, images = randomised(), [torch.randn(4, 3, 64, 64) + i for i in range(3)]
-    weights = [p.clone() for p in net.parameters()]
-    recalibrate(net, images)
-    assert not net.training and net.first[0][1].momentum == 0.1
-    with torch.no_grad():
-        means = torch.stack([net.first[0][0](batch).mean((0, 2, 3)) for batch in images]).mean(0)
-    torch.testing.assert_close(net.first[0][1].running_mean, means)
-    assert all(torch.equal(a, b) for a, b in zip(weights, net.parameters(), strict=True))
-    with pytest.raises(ValueError, match="there are none"):
-        recalibrate(net, [])
 
 
 def plan_of(**search):

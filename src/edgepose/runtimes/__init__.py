@@ -1,6 +1,6 @@
-"""Runtimes run networks: one file an engine, each with the same three names.
+"""Runtimes run networks: one file an engine, each with the same names.
 
-SUFFIX: of the weights file.
+SUFFIX: of the weights file. READS: modules it needs to run one.
 write(card, network, path, half): save a torch network, whole or not at all; `half` stores weights as float16.
 read(card, path, device, threads) -> Run: a function from a batch to maps; float16 weights are used as float32.
 Engines are imported inside `write` and `read`, so the core needs none but the one it uses.

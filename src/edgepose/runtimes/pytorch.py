@@ -12,6 +12,7 @@ from edgepose.codecs import Batch, Maps, Run
 from edgepose.runtimes import need
 
 SUFFIX = "safetensors"
+READS = ("torch", "safetensors")
 
 
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:

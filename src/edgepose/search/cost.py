@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from edgepose import cost
+from edgepose.blocktable import Block, blocks
 from edgepose.models import litepose
 from edgepose.search.space import Candidate
 from edgepose.search.supernet import frame
@@ -24,125 +24,91 @@ from edgepose.search.supernet import frame
 FORM = "1.2gmacs, 4.5gmacs-paper, 4MB, 1.7Mparams or 20ms@TABLE.json"
 
 
-@dataclass(frozen=True)
-class Block:
-    """A piece of LitePose: channels in and out, kernel, expansion and stride; height and width of its input.
+def build(block: Block) -> nn.Module:
+    """A block as one network, over its inputs side by side; freshly initialised.
 
-    kind: "stem"; "inverted", an inverted residual; "deconv", an upsampling step over the refined and the raw features
-    side by side; "head", the two prediction heads of an output over theirs. Side by side is what the fusion head
-    computes (litepose.py), to rounding, and has the same cost by every count.
+    Side by side is what the fusion head computes (litepose.py), to rounding, and has the same cost by every count.
     """
-
-    kind: str
-    inputs: int
-    outputs: int
-    kernel: int
-    expansion: int
-    stride: int
-    height: int
-    width: int
-
-    def build(self) -> nn.Module:
-        """The block as a network from (n, inputs, height, width); freshly initialised."""
-        match self.kind:
-            case "stem":
-                first = (
-                    nn.Sequential(*litepose.conv_bn(3, 32, 3, 2)),
-                    nn.Sequential(*litepose.conv_bn(32, 32, 3, 1, 32)),
-                )
-                return nn.Sequential(*first, *litepose.conv_bn(32, self.outputs, 1, act=False))
-            case "inverted":
-                return litepose.InvertedResidual(self.inputs, self.outputs, self.stride, self.kernel, self.expansion)
-            case "deconv":
-                pad = {"padding": 0 if self.kernel == 2 else 1, "output_padding": self.kernel % 2, "bias": False}
-                deconv = nn.ConvTranspose2d(self.inputs, self.outputs, self.kernel, 2, **pad)  # type: ignore[arg-type]
-                return nn.Sequential(deconv, nn.BatchNorm2d(self.outputs), nn.ReLU(inplace=True))
-            case "head":
-                return litepose.Prediction(self.inputs, self.outputs)
-        raise ValueError(f"no block called {self.kind!r}; known: stem, inverted, deconv, head")
-
-    def row(self) -> dict[str, Any]:
-        """The block as a row of a latency table."""
-        facts = asdict(self)
-        return {"kind": facts.pop("kind"), "in": facts.pop("inputs"), "out": facts.pop("outputs"), **facts}
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Block:
-        """The block of a row."""
-        names = ("in", "out", "kernel", "expansion", "stride", "height", "width")
-        return cls(str(row["kind"]), *(int(row[name]) for name in names))
-
-
-def blocks(arch: litepose.Arch, height: int, width: int) -> list[Block]:
-    """The blocks of a LitePose for an input of `height` x `width` pixels, in the order they run."""
-    found = [Block("stem", 3, arch.stem, 3, 1, 2, height, width)]
-    inputs, h, w = arch.stem, height // 2, width // 2
-    for outputs, count, stride, kernel in zip(arch.channels, arch.blocks, arch.strides, arch.kernels, strict=True):
-        for i in range(count):
-            by = stride if i == 0 else 1
-            found.append(Block("inverted", inputs, outputs, kernel, arch.expansion, by, h, w))
-            inputs, h, w = outputs, -(-h // by), -(-w // by)
-    raw = (*arch.channels[2::-1], arch.stem)
-    for i, (outputs, kernel) in enumerate(zip(arch.deconv_channels, arch.deconv_kernels, strict=True)):
-        found.append(Block("deconv", inputs + arch.fusion * raw[i], outputs, kernel, 1, 2, h, w))
-        inputs, h, w = outputs, 2 * h, 2 * w
-        if i:
-            maps = 2 * arch.joints if i == 1 else arch.joints
-            found.append(Block("head", inputs + arch.fusion * raw[i + 1], maps, 5, 1, 1, h, w))
-    return found
+    inputs, out = sum(block.channels), block.out
+    match block.kind:
+        case "stem":
+            layers = litepose.conv_bn(3, 32, 3, 2) + litepose.conv_bn(32, 32, 3, 1, 32)
+            return nn.Sequential(*layers, *litepose.conv_bn(32, out, 1, act=False))
+        case "inverted":
+            return litepose.InvertedResidual(inputs, out, block.stride, block.kernel, block.expansion)
+        case "deconv":
+            k = block.kernel
+            pad: dict[str, int] = {"padding": 0 if k == 2 else 1, "output_padding": k % 2}
+            deconv = nn.ConvTranspose2d(inputs, out, k, 2, **pad, bias=False)  # type: ignore[arg-type]
+            return nn.Sequential(deconv, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+        case "head":
+            return litepose.Prediction(inputs, out)
+    raise ValueError(f"no block called {block.kind!r}; known: stem, inverted, deconv, head")
 
 
 @lru_cache(maxsize=1 << 16)
 def _block_cost(block: Block) -> cost.Cost:
     with torch.device("meta"):
-        network = block.build().eval()
-    return cost.cost(network, (block.height, block.width), block.inputs)
+        network = build(block).eval()
+    return cost.cost(network, (block.height, block.width), sum(block.channels))
 
 
 @lru_cache(maxsize=1 << 16)
 def price(candidate: Candidate) -> cost.Cost:
     """Exact cost at a square input: that of the whole network by `edgepose.cost`, a block at a time where it can be."""
+    size = (candidate.size, candidate.size)
     if not isinstance(candidate.arch, litepose.Arch):
-        return cost.cost(frame(candidate.arch), (candidate.size, candidate.size))
-    parts = [_block_cost(block) for block in blocks(candidate.arch, candidate.size, candidate.size)]
+        return cost.cost(frame(candidate.arch), size)
+    parts = [_block_cost(block) for block in blocks(candidate.arch, size)]
     return cost.Cost(sum(c.params for c in parts), sum(c.macs for c in parts), sum(c.macs_paper for c in parts))
 
 
 @dataclass(frozen=True)
 class Table:
-    """Latency of every block on one machine, in milliseconds, by one engine with so many threads."""
+    """Latency of every block on one machine, in milliseconds, as `edgepose bench --table` writes it.
+
+    call: what every call of the engine costs with nothing to do, in each of `ms`. error: the largest relative error of
+    a sum against a whole network that was timed in the same run.
+    """
 
     engine: str
     machine: str
     threads: int
+    call: float
     ms: Mapping[Block, float]
+    error: float
 
     @classmethod
     def read(cls, path: Path) -> Table:
-        """From JSON: {"engine", "machine", "threads", "rows": [{"kind", "in", "out", "kernel", "expansion", "stride",
-        "height", "width", "ms"}, ...]}; more fields may be there. `ValueError` names the file and what is wrong."""
+        """From JSON (blocktable.py says what is in it); `ValueError` names the file and what is wrong."""
         try:
             facts = json.loads(path.read_text())
-            ms = {Block.of(row): float(row["ms"]) for row in facts["rows"]}
-            machine = facts["machine"] if isinstance(facts["machine"], str) else json.dumps(facts["machine"])
-            return cls(str(facts["engine"]), machine, int(facts["threads"]), ms)
+            rows = [
+                ({**row["block"], "channels": tuple(row["block"]["channels"])}, row["ms"]) for row in facts["blocks"]
+            ]
+            ms = {Block(**block): float(ms) for block, ms in rows}
+            about = facts["machine"] if isinstance(facts["machine"], str) else json.dumps(facts["machine"])
+            error = float(facts["error"]["worst"])
+            return cls(str(facts["engine"]), about, int(facts["threads"]), float(facts["call_ms"]), ms, error)
         except OSError as error:
             raise ValueError(f"cannot read the latency table {path}: {error.strerror}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a latency table: {type(error).__name__} {error}") from error
 
     def __call__(self, candidate: Candidate) -> float:
-        """Milliseconds of a candidate at a square input; `ValueError` for a block that was not measured."""
-        total = 0.0
-        for block in blocks(candidate.arch, candidate.size, candidate.size):
-            if block not in self.ms:
-                raise ValueError(f"the latency table of {self.engine} on {self.machine} lacks the block {block.row()}")
-            total += self.ms[block]
-        return total
+        """Milliseconds of a candidate at a square input: the sum of its blocks with one call for all of them.
 
-    def errors(self, whole: Sequence[tuple[Candidate, float]]) -> list[float]:
-        """Relative errors of the sums against the milliseconds of whole networks, positive where a sum is too high."""
-        return [self(candidate) / ms - 1 for candidate, ms in whole]
+        `ValueError` for a block that was not timed.
+        """
+        total = self.call
+        for block in blocks(candidate.arch, (candidate.size, candidate.size)):
+            if block not in self.ms:
+                raise ValueError(
+                    f"the latency table lacks {block}: write one of the whole search space, "
+                    "`edgepose bench RECIPE --table FILE`"
+                )
+            total += self.ms[block] - self.call
+        return total
 
 
 @dataclass(frozen=True)

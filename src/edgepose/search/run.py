@@ -202,7 +202,7 @@ def save(ready: Judge, candidate: Candidate, out: Path, notes: str = "") -> Card
     net, part = ready.subnet(candidate), out.with_name(f".{out.name}.part")
     plain: dict[str, Any] = {"scores": {}, "hours": "", "command": ""}
     card = replace(ready.card, arch=asdict(candidate.arch), codec=ready.codec(candidate), **plain)
-    card = runs.sized(card, net)
+    card = runs.sized(replace(card, model=card.family), net)
     made = "weights inherited from a supernet, not trained further"
     shutil.rmtree(part, ignore_errors=True)
     card = weights.save(part, replace(card, notes="; ".join(filter(None, [made, notes]))), net)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgepose import evaluate, folder, models, train
+from edgepose import evaluate, folder, recalibrate, train
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, normalise
 from edgepose.codecs.bottomup import BottomUp
@@ -29,7 +29,7 @@ from edgepose.predictor import Predictor
 from edgepose.recipes import Recipe
 from edgepose.search.plan import Search
 from edgepose.search.space import Candidate, Space
-from edgepose.search.supernet import recalibrate, subnet
+from edgepose.search.supernet import subnet
 
 
 def pictures(plan: Recipe, shown: BottomUpSamples, size: int) -> Iterator[Tensor]:
@@ -89,7 +89,9 @@ class Judge:
 
     def subnet(self, candidate: Candidate) -> nn.Module:
         """The candidate's network, with its inherited weights and statistics of its own."""
-        return recalibrate(subnet(self.net, candidate.arch), self._pictures(candidate.size))
+        net = subnet(self.net, candidate.arch)
+        recalibrate.statistics(net, _kept(self, candidate.size))
+        return net
 
     def codec(self, candidate: Candidate) -> BottomUp:
         """How the candidate reads pictures."""
@@ -105,9 +107,6 @@ class Judge:
         score = folder.entry("edgepose.data", self.plan.photographs[0][0]).score
         return round(score(self.held, evaluate.detections(ready, self.held))["AP"], 5)
 
-    def _pictures(self, size: int) -> Iterator[Tensor]:
-        return iter(_kept(self, size))
-
 
 @lru_cache(maxsize=8)
 def _kept(judge: Judge, size: int) -> list[Tensor]:
@@ -117,15 +116,9 @@ def _kept(judge: Judge, size: int) -> list[Tensor]:
 @lru_cache(maxsize=1)
 def judge(supernet: Path, recipe: Path, root: Path) -> Judge:
     """The judge of the subnets of the model folder `supernet`, by a written recipe; `ValueError` if they do not fit."""
-    from safetensors.torch import load_file
-
-    plan, card = Recipe.read(recipe), Card.read(supernet)
-    if "pytorch" not in card.weights:
-        raise ValueError(f"{supernet} has no weights for pytorch")
-    net = models.build(card)
+    plan, card, net = Recipe.read(recipe), Card.read(supernet), recalibrate.load(supernet)
     if not isinstance(card.codec, BottomUp):
         raise ValueError(f"{card.model} looks at one person at a time; only networks of whole pictures can be searched")
-    net.load_state_dict(load_file(supernet / card.weights["pytorch"]))
     space = Space.of(net.arch, card.codec.input_size, plan.search.space)
     photographs = train.records(plan.photographs, root)
     if photographs and photographs[0].truth.skeleton.joints != card.codec.skeleton.joints:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,18 @@ class Space:
     def draw(self, rng: np.random.Generator) -> Candidate:
         """A candidate, all alike likely."""
         return self.candidate([options[int(rng.integers(len(options)))] for _, options in self.choices])
+
+
+def covering(space: Space, parts: Callable[[Candidate], Iterable[Hashable]], draws: int = 5000) -> list[Candidate]:
+    """Candidates that between them have every part that any has: all are looked at, or, of large spaces, `draws`."""
+    rng, seen, found = np.random.default_rng(0), set[Hashable](), []
+    rest = iter(space) if len(space) <= draws else (space.draw(rng) for _ in range(draws))
+    for candidate in chain([space.biggest(), space.smallest()], rest):
+        new = set(parts(candidate)) - seen
+        if new:
+            seen |= new
+            found.append(candidate)
+    return found
 
 
 def _check(candidate: Candidate, name: str) -> None:

@@ -4,7 +4,7 @@ The supernet *is* the largest network. A subnet has the first channels of every 
 and the first blocks of every stage, nothing of its own: `part` cuts its tensors, as views, and `functional_call` runs
 them, so that a step's gradient lands in the corner that was used. BatchNorm statistics are cut like all else: a
 training step normalises by its own batch and moves the running means of its corner, which belong to no subnet in
-particular; `recalibrate` gives a subnet its own before it is judged or saved.
+particular; `recalibrate.statistics` gives a subnet its own before it is judged or saved.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def corner(net: nn.Module, arch: Any) -> dict[str, Tensor]:
 
 
 def subnet(net: nn.Module, arch: Any) -> nn.Module:
-    """A network of its own with the weights that `arch` inherits from `net`, in eval mode; see `recalibrate`."""
+    """A network of its own with the weights that `arch` inherits from `net`, in eval mode; see `recalibrate.py`."""
     own = copy.deepcopy(frame(arch)).to_empty(device="cpu")
     own.load_state_dict({key: value.detach() for key, value in corner(net, arch).items()})
     return own.eval()
@@ -88,29 +88,6 @@ class Sampler:
         if self.plan.sandwich:
             drawn = [self.space.biggest(), *drawn, self.space.smallest()]
         return [candidate.arch for candidate in drawn]
-
-
-@torch.no_grad()
-def recalibrate(net: nn.Module, batches: Iterable[Tensor]) -> nn.Module:
-    """Replace BatchNorm statistics by the plain mean over `batches` of pictures (n, 3, h, w); `net` is in eval mode.
-
-    Weights do not change. `ValueError` if there are no batches.
-    """
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-    net.train()
-    count = 0
-    for images in batches:
-        net(images)
-        count += 1
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    if not count:
-        raise ValueError("BatchNorm statistics need pictures to be taken from; there are none")
-    return net.eval()
 
 
 @torch.no_grad()
