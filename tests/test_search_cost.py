@@ -1,18 +1,21 @@
 """Costs of candidates: block by block, and exactly those of the whole network; budgets and latency tables."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgepose import cli, recipes  # noqa: E402
+from edgepose.blocktable import blocks, predicted  # noqa: E402
 from edgepose.cost import cost  # noqa: E402
 from edgepose.models import higherhrnet  # noqa: E402
 from edgepose.models.litepose import ARCHS, Arch, LitePose  # noqa: E402
-from edgepose.search.cost import Block, Budget, Table, blocks, price  # noqa: E402
-from edgepose.search.space import PAPER, Candidate, Space  # noqa: E402
+from edgepose.search.cost import Budget, Table, build, price  # noqa: E402
+from edgepose.search.plan import Search  # noqa: E402
+from edgepose.search.space import PAPER, Candidate, Space, covering  # noqa: E402
 
 SPACE = Space.of(ARCHS["prune-l"][0], 512, PAPER)
 CANDIDATES = [
@@ -29,18 +32,14 @@ def test_blocks_cost_what_the_whole_network_costs(candidate):
     assert price(candidate) == cost(net, (candidate.size, candidate.size))
 
 
-def test_blocks_run_in_a_row():
-    arch = Arch(blocks=(1, 2, 1, 1))
-    found = blocks(arch, 128, 192)
-    assert [b.kind for b in found] == ["stem"] + ["inverted"] * 5 + ["deconv"] * 2 + ["head", "deconv", "head"]
-    for block in found:
-        assert Block.of({**block.row(), "ms": 1.0}) == block
+def test_blocks_are_networks_of_their_own():
+    for block in blocks(Arch(blocks=(1, 2, 1, 1)), (128, 192)):
         with torch.inference_mode():
-            out = block.build().eval()(torch.randn(1, block.inputs, block.height, block.width))
-        assert out.shape[1] == block.outputs
-    assert (found[-1].height, found[-1].width, found[-1].outputs) == (64, 96, 17)
+            out = build(block).eval()(torch.randn(1, sum(block.channels), block.height, block.width))
+        up = {"deconv": (2, 1), "head": (1, 1)}.get(block.kind, (1, block.stride))
+        assert out.shape[1:] == (block.out, *(side * up[0] // up[1] for side in (block.height, block.width)))
     with pytest.raises(ValueError, match="no block called 'pool'"):
-        replace(found[0], kind="pool").build()
+        build(replace(block, kind="pool"))
 
 
 def test_other_networks_are_priced_whole():
@@ -60,35 +59,58 @@ def test_budgets():
             Budget.parse(wrong)
 
 
-def table(tmp_path, candidates, **facts):
-    rows = {b: b.row() for c in candidates for b in blocks(c.arch, c.size, c.size)}
-    rows = [{**row, "ms": i / 10 + 0.1, "runs": 20} for i, row in enumerate(rows.values())]
-    about = {"engine": "onnx", "machine": {"cpu": "any"}, "threads": 1, "rows": rows, **facts}
+def table(tmp_path, candidate, worst=0.1):
+    found = dict.fromkeys(blocks(candidate.arch, (candidate.size, candidate.size)))
+    rows = [{"block": asdict(block), "ms": i / 10 + 0.1, "runs": 20} for i, block in enumerate(found)]
+    about = {"engine": "onnx", "machine": {"cpu": "any"}, "threads": 1, "call_ms": 0.03, "blocks": rows}
     path = tmp_path / "table.json"
-    path.write_text(json.dumps(about))
-    return path, rows
+    path.write_text(json.dumps({**about, "error": {"mean": 0.05, "worst": worst}}))
+    return path
 
 
 def test_latency_is_the_sum_of_the_measured_blocks(tmp_path):
     candidate = CANDIDATES[0]
-    path, rows = table(tmp_path, [candidate])
-    budget = Budget.parse(f"20ms@{path}")
-    by_hand = sum(
-        next(r["ms"] for r in rows if all(r[k] == v for k, v in b.row().items()))
-        for b in blocks(candidate.arch, candidate.size, candidate.size)
-    )
-    assert budget(candidate) == pytest.approx(by_hand)
+    path = table(tmp_path, candidate)
+    budget, size = Budget.parse(f"20ms@{path}"), (candidate.size, candidate.size)
+    assert budget(candidate) == pytest.approx(predicted(json.loads(path.read_text()), candidate.arch, size))
+    assert budget.fits(candidate) == (budget(candidate) <= 20)
     found = Table.read(path)
-    assert (found.engine, found.threads) == ("onnx", 1)
-    assert found.errors([(candidate, by_hand / 1.25), (candidate, by_hand * 2)]) == pytest.approx([0.25, -0.5])
-    with pytest.raises(ValueError, match=r"lacks the block \{'kind': 'stem', 'in': 3"):
+    assert (found.engine, found.threads, found.error) == ("onnx", 1, 0.1)
+    with pytest.raises(
+        ValueError, match=r"lacks Block\(kind='stem', channels=\(3,\).*write one of the whole search space"
+    ):
         budget(Candidate(candidate.arch, 64))
 
 
 def test_tables_that_are_none(tmp_path):
     with pytest.raises(ValueError, match="cannot read the latency table"):
         Budget.parse(f"20ms@{tmp_path}/gone.json")
-    for text in ("[]", "{", '{"rows": [{"kind": "stem"}]}', '{"rows": []}'):
+    for text in ("[]", "{", '{"blocks": [{"block": {"kind": "stem"}}]}', '{"blocks": []}'):
         (tmp_path / "t.json").write_text(text)
         with pytest.raises(ValueError, match="is not a latency table"):
             Table.read(tmp_path / "t.json")
+
+
+def test_few_candidates_have_every_block_of_a_space():
+    def parts(candidate):
+        return blocks(candidate.arch, (candidate.size, candidate.size))
+
+    small = Space.of(replace(Arch(), blocks=(1, 2, 1, 1)), 256, recipes.find("litepose-xs-supernet").search.space)
+    found = covering(small, parts)
+    assert {b for c in found for b in parts(c)} == {b for c in small for b in parts(c)}
+    assert len(found) < len(small) / 10
+
+
+def test_a_table_of_a_search_space(tmp_path, monkeypatch):
+    """`edgepose bench RECIPE --table FILE`, in PyTorch: every candidate of the space can be priced with it."""
+    tiny = replace(
+        recipes.find("litepose-xs-supernet"), arch={"blocks": (1, 1, 1, 1)},
+        search=Search({"size": (64,), "stem": (8, 16), "channels.1": (16, 32)}),
+    )  # fmt: skip
+    monkeypatch.setattr(recipes, "find", lambda name: tiny)
+    words = ["bench", "litepose-xs-supernet", "--table", str(tmp_path / "t.json"), "--runtime", "pytorch"]
+    assert cli.main([*words, "--threads", "1", "--rounds", "1"]) == 0
+    budget = Budget.parse(f"20ms@{tmp_path}/t.json")
+    arch = replace(Arch(), blocks=(1, 1, 1, 1))
+    costs = [budget(c) for c in Space.of(arch, 64, tiny.search.space)]
+    assert len(costs) == 4 and min(costs) > 0
