@@ -124,11 +124,11 @@ def nsga2(
 
     Candidates beyond the budget are not scored. Needs the extra `search`.
     """
-    from pymoo.algorithms.moo.nsga2 import NSGA2
-    from pymoo.core.problem import Problem
-    from pymoo.operators.crossover.ux import UX
-    from pymoo.operators.mutation.pm import PM
-    from pymoo.operators.repair.rounding import RoundingRepair
+    from pymoo.algorithms.moo.nsga2 import NSGA2  # pyright: ignore[reportMissingImports]
+    from pymoo.core.problem import Problem  # pyright: ignore[reportMissingImports]
+    from pymoo.operators.crossover.ux import UX  # pyright: ignore[reportMissingImports]
+    from pymoo.operators.mutation.pm import PM  # pyright: ignore[reportMissingImports]
+    from pymoo.operators.repair.rounding import RoundingRepair  # pyright: ignore[reportMissingImports]
 
     options = [values for _, values in space.choices]
     scores: dict[Candidate, float] = {}
