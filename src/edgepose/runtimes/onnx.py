@@ -4,62 +4,70 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
-from edgepose.runtimes import _graph, cpus, need
+from edgepose.runtimes import _graph, compare, cpus, example, fixed_size, free, need, whole
 
 SUFFIX = "onnx"
+EXTRA, READS, WRITES = "export", ("onnxruntime",), ("torch", "onnx", "onnxscript")
+FREE, LAYOUT, PEAKS = True, "nchw", True
 
 
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
-    """Export a torch module; batch size is free, height and width too where the codec takes whole pictures.
+    """Export a torch module; batch size is free, height and width too where the codec takes pictures of any size.
 
-    `half` stores weights as float16, which halves the file; they become float32 again when it is loaded. The written
-    file must give the network's maps (to 1e-4 of their range; 5e-2 with `half`), else `ValueError` and no file.
+    A `Twin` of an ONNX graph is that graph again. `half` stores weights as float16, which halves the file; they become
+    float32 again when it is loaded. The written file must give the network's maps (to 1e-4 of their range; 5e-2 with
+    `half`), else `ValueError` and no file.
     """
-    need("export", "torch", "onnx", "onnxscript")
+    need(EXTRA, *WRITES)
     import onnx
-    import torch
 
-    path, part = Path(path), Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    network = copy.deepcopy(network).cpu().eval()
-    codec: Any = card.codec
-    size = codec.input_size  # int: short side, the other is free; (w, h): fixed
-    whole = isinstance(size, int)
-    traced, *checked = [(2, 128, 192), (1, 128, 128), (3, 64, 192)] if whole else [(n, *size[::-1]) for n in (2, 1, 3)]
-    free: dict[int, Any] = dict.fromkeys((0, 2, 3) if whole else (0,), torch.export.Dim.DYNAMIC)
-    with torch.inference_mode():
-        names = [f"maps{i}" for i in range(len(network(_example(traced))))]
-    model = _export(network, (_example(traced),), names, free)
-    _graph.strip(model)
-    _graph.merge_summed_deconvs(model)
-    _graph.fold_norms(model)
-    try:
+    model = graph(card, network)
+    with whole(path) as part:
         for stored_half in (False, True)[: 1 + half]:
             if stored_half:
                 _graph.halve(model)
             onnx.save(model, part)
-            run = read(card, part, threads=1)
-            for shape in checked:
-                _compare(run, network, _example(shape), 5e-2 if stored_half else 1e-4)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+            check(read(card, part, threads=1), card, network, stored_half)
 
 
-def _example(shape: tuple[int, int, int]) -> Any:
-    """A batch of `shape` (n, h, w) of normally distributed pixels, always the same."""
+def graph(card: Card, network: Any) -> Any:
+    """The ONNX model of a torch module, folded and merged (`_graph`)."""
     import torch
 
-    n, h, w = shape
-    return torch.from_numpy(np.random.default_rng(0).standard_normal((n, 3, h, w), np.float32))
+    from edgepose.runtimes._twin import Twin
+
+    if isinstance(network, Twin) and free(card) == (network.size is None):
+        return copy.deepcopy(network.model)
+    network = copy.deepcopy(network).cpu().eval()
+    images = example(sizes(card)[0])
+    open_sides: dict[int, Any] = dict.fromkeys((0, 2, 3) if free(card) else (0,), torch.export.Dim.DYNAMIC)
+    with torch.inference_mode():
+        names = [f"maps{i}" for i in range(len(network(images)))]
+    model = _export(network, (images,), names, open_sides)
+    _graph.strip(model)
+    _graph.merge_summed_deconvs(model)
+    _graph.fold_norms(model)
+    return model
+
+
+def sizes(card: Card) -> list[tuple[int, int, int]]:
+    """(n, h, w) of batches that the card's network takes: to trace with, then to check with."""
+    if free(card):
+        return [(2, 128, 192), (1, 128, 128), (3, 64, 192)]
+    return [(n, *fixed_size(card, "onnx")) for n in (2, 1, 3)]
+
+
+def check(run: Run, card: Card, network: Any, half: bool = False) -> None:
+    """`ValueError` unless `run` gives the maps of the torch `network`: to 1e-4 of their range, 5e-2 with `half`."""
+    network = copy.deepcopy(network).cpu().eval()
+    for shape in sizes(card)[1:]:
+        compare(run, network, example(shape), 5e-2 if half else 1e-4)
 
 
 def _export(network: Any, inputs: tuple[Any, ...], names: list[str], free: dict[int, Any]) -> Any:
@@ -84,19 +92,6 @@ def _export(network: Any, inputs: tuple[Any, ...], names: list[str], free: dict[
         logger.setLevel(level)
     assert program is not None
     return program.model_proto
-
-
-def _compare(run: Run, network: Any, images: Any, tolerance: float) -> None:
-    import torch
-
-    with torch.inference_mode():
-        expected = [maps.numpy() for maps in network(images)]
-    for i, (a, b) in enumerate(zip(expected, run(images.numpy()), strict=True)):
-        if a.shape != b.shape:
-            raise ValueError(f"export failed: maps {i} have shape {b.shape}, the network gives {a.shape}")
-        off = float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-9))
-        if not off <= tolerance:
-            raise ValueError(f"export failed: maps {i} are off by {off:.1e} of their range for {tuple(images.shape)}")
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:
