@@ -40,10 +40,15 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
 
 
 def _halve(path: Path) -> None:
-    from ai_edge_quantizer import quantizer, recipe
+    """Store the weights of a file as float16, behind a dequantization to float32."""
+    from ai_edge_quantizer import quantizer, recipe_manager
 
-    made = quantizer.Quantizer(str(path), recipe.weight_only_fp16() if False else None)
-    raise NotImplementedError(made)
+    manager = recipe_manager.RecipeManager()
+    every = recipe_manager.qtyping.TFLOperationName.ALL_SUPPORTED
+    key = recipe_manager.AlgorithmName.FLOAT_CASTING
+    manager.add_weight_only_config(".*", every, num_bits=16, algorithm_key=key)
+    made = quantizer.Quantizer(str(path), manager.get_quantization_recipe()).quantize(enable_progress_report=False)
+    path.write_bytes(bytes(made.quantized_model))
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:

@@ -34,13 +34,29 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
         made = {name: str(Path(folder) / name) for name in ("m.pnnx.param", "m.pnnx.bin", "m_pnnx.py", "m.onnx", "m.py")}
         with torch.no_grad(), _silent():
             pnnx.export(
-                network, str(Path(folder) / "m.pt"), images, fp16=half, check_trace=False,
+                _tupled(network), str(Path(folder) / "m.pt"), images, fp16=half, check_trace=False,
                 pnnxparam=made["m.pnnx.param"], pnnxbin=made["m.pnnx.bin"], pnnxpy=made["m_pnnx.py"],
                 pnnxonnx=made["m.onnx"], ncnnparam=str(part), ncnnbin=str(sibling(part, "bin")), ncnnpy=made["m.py"],
             )  # fmt: skip
         if not part.is_file():
             raise ValueError(f"export failed: pnnx made no ncnn file of {card.model}")
         compare(read(card, part, threads=1), network, images, 5e-2 if half else 1e-3)
+
+
+def _tupled(network: Any) -> Any:
+    """The network with its maps in a tuple: pnnx makes an operator that ncnn lacks of a list."""
+    import torch
+
+    class Tupled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: Any) -> Any:
+            maps = self.network(images)
+            return tuple(maps) if len(maps) > 1 else maps[0]
+
+    return Tupled().eval()
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:
@@ -65,7 +81,7 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
         broken = net.load_param(str(path)) or net.load_model(str(sibling(path, "bin")))
     if broken:
         raise ValueError(f"cannot use {path}: ncnn cannot load it")
-    (start,), ends = net.input_names(), net.output_names()
+    (start,), ends = net.input_names(), sorted(net.output_names(), key=lambda name: int(name.removeprefix("out")))
 
     def run(batch: Batch) -> Maps:
         work = net.create_extractor()
