@@ -35,7 +35,8 @@ class WholePeaks(nn.Module):
         k = self.codec.nms_kernel
         top = torch.where(heat == F.max_pool2d(heat, k, 1, k // 2), heat, torch.zeros_like(heat))
         value, cell = top.flatten(2).topk(self.codec.max_people, dim=2)
-        x, y, heat = cell % wide, cell // wide, heat.flatten(2)
+        y = cell // wide
+        x, heat = cell - y * wide, heat.flatten(2)
 
         def at(column: Tensor, row: Tensor) -> Tensor:
             return heat.gather(2, row.clamp(0, high - 1) * wide + column.clamp(0, wide - 1))
@@ -66,7 +67,8 @@ class CropPeaks(nn.Module):
         heat = self.network(images)[-1]
         n, joints, high, wide = heat.shape
         value, cell = heat.flatten(2).topk(1, dim=2)
-        x, y, how = cell % wide, cell // wide, self.codec.decode_with
+        y, how = cell // wide, self.codec.decode_with
+        x = cell - y * wide
         if how != "shift":
             pad, flat = self.down.shape[2] // 2, heat.reshape(-1, 1, high, wide)  # type: ignore[union-attr,operator]
             flat = F.conv2d(F.conv2d(flat, self.down, padding=(pad, 0)), self.across, padding=(0, pad))  # type: ignore[arg-type]
