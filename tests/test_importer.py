@@ -317,3 +317,15 @@ def test_pictures_for_the_hourglasses_of_mpii(tmp_path):
         codec = importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", (64, 64)).codec
         ((batch,), _) = codec.encode(np.full((64, 64, 3), 51, np.uint8))
         np.testing.assert_allclose(batch[0, :, 32, 32], (0.2 - np.array(mean)) / std, atol=1e-6)
+
+
+def test_the_way_of_reading_peaks_is_said(tmp_path):
+    arch = simplebaseline.ARCHS["r18"][0]
+    torch.save(simplebaseline.build(arch).state_dict(), tmp_path / "a.pth")
+    assert importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out").codec.decode_with == "shift"
+    assert importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", None, "udp").codec.decode_with == "udp"
+    with pytest.raises(ValueError, match="decode_with = 'argmax'"):
+        importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", None, "argmax")
+    torch.save(network().state_dict(), tmp_path / "b.pth")
+    with pytest.raises(ValueError, match="one person at a time; litepose-xs is none"):
+        importer.import_checkpoint(tmp_path / "b.pth", tmp_path / "out", None, "udp")

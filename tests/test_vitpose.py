@@ -105,3 +105,26 @@ def test_misuse_is_named():
         Arch(deconv_channels=(256,))
     with pytest.raises(ValueError, match="not a ViTPose checkpoint"):
         infer({"pos_embed": torch.zeros(1, 193, 384)})
+
+
+@pytest.mark.parametrize("head", ["classic", "simple"])
+def test_agrees_with_transformers(head):
+    """The independent implementation in Hugging Face's library, small, with random weights."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    trunk = transformers.VitPoseBackboneConfig(
+        image_size=[256, 192], hidden_size=128, num_hidden_layers=3, num_attention_heads=2, num_experts=1
+    )
+    config = transformers.VitPoseConfig(backbone_config=trunk, use_simple_decoder=head == "simple", num_labels=17)
+    theirs = transformers.VitPoseForPoseEstimation(config).eval()
+    for key, value in theirs.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5 if key.endswith("running_var") else torch.randn_like(value) * 0.2)
+    state = native(theirs.state_dict())
+    net = build(infer(state)).eval()
+    net.load_state_dict(state)
+    images = torch.randn(2, 3, 256, 192)
+    with torch.inference_mode():
+        expected, found = theirs(images).heatmaps, net(images)[0]
+    assert expected.abs().max() > 0.1
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()

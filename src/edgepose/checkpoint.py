@@ -21,7 +21,7 @@ def read_state(file: str | Path) -> tuple[dict[str, Tensor], list[str]]:
     Nothing in the file is executed; one that needs code to be read is refused with a `ValueError`.
     """
     holder, notes = _read(Path(file)), []
-    for key in ("best_state_dict", "state_dict"):
+    for key in ("best_state_dict", "state_dict", "model"):
         if isinstance(holder, Mapping) and isinstance(holder.get(key), Mapping):
             holder, notes = holder[key], [f"{key} of a training checkpoint"]
             break

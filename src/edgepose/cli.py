@@ -40,7 +40,8 @@ def predict(
     runtime: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
     no_flip: tyro.conf.FlagCreatePairsOff[bool] = False,
-    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER")] = None,
+    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER|FILE")] = None,
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
 ) -> int:
     """Find the people in pictures. Without --out and --results, drawn pictures and JSON go to ./edgepose-out.
 
@@ -55,8 +56,11 @@ def predict(
         runtime: onnx or pytorch; by default onnx where the model has it.
         threads: CPU threads of the network; by default all.
         no_flip: do not look at the mirrored picture as well; faster, less accurate.
-        detector: the model that finds the people for one that looks at one person at a time.
+        detector: what finds the people for a model that looks at one person at a time: a model of whole pictures, a
+            YOLOX or RTMDet network (.onnx), or boxes in COCO's results format (.json).
+        weights: a released or trained checkpoint (.pth, .safetensors) of the architecture --model; needs PyTorch.
     """
+    from edgepose.boxes import from_results
     from edgepose.draw import draw
     from edgepose.evaluate import coco_results
     from edgepose.predictor import load
@@ -67,7 +71,10 @@ def predict(
         raise ValueError("name a picture, a folder or a glob (see `edgepose predict --help`)")
     if out is None and results is None:
         out = Path("edgepose-out")
-    predictor = load(model, runtime, device, threads, False if no_flip else None, detector)
+    listed = detector is not None and detector.endswith(".json")
+    predictor = load(model, runtime, device, threads, False if no_flip else None, None if listed else detector, weights)
+    if listed and not predictor.detect:
+        raise ValueError(f"{model} looks at whole pictures and needs no boxes")
     least = threshold if threshold is not None else TWO_LOOKS if predictor.detect else WHOLE
     bad, found = 0, []
     for source in sources:
@@ -79,13 +86,14 @@ def predict(
     paths = unique(found)
     names = stems(paths)
     check_outputs(paths, names, out, results)
+    given = from_results(str(detector), [image_id(p) for p in paths]) if listed and paths else {}
     rows: list[dict[str, Any]] = []
     people, done = 0, 0
     with _progress(len(paths)) as step:
         for path, name in zip(paths, names, strict=True):
             try:
                 image = read_image(path)
-                poses = predictor(image)
+                poses = predictor(image, *given.get(image_id(path), ()))
             except (ValueError, MemoryError) as error:
                 bad += 1
                 complain(error if isinstance(error, ValueError) else f"{path}: not enough memory")
@@ -163,6 +171,7 @@ def import_(
     file: tyro.conf.Positional[Path],
     out: Path,
     input_size: Annotated[str | None, tyro.conf.arg(name="input", metavar="HxW")] = None,
+    decode: Annotated[str | None, tyro.conf.arg(metavar="shift|dark|udp")] = None,
 ) -> int:
     """Turn a released checkpoint of a known network into a model folder (needs the extra `export`).
 
@@ -170,6 +179,7 @@ def import_(
         file: the checkpoint (.pth, .safetensors).
         out: the model folder to make.
         input_size: height and width of the network's input in pixels, where it is not the usual one or not known.
+        decode: how the peaks of crops are read, where the network was not trained as published (MMPose's udp and dark).
     """
     from edgepose.runtimes import need
 
@@ -184,7 +194,7 @@ def import_(
         size = (int(match[1]), int(match[2]))
     if not file.is_file():
         raise ValueError(f"no such file: {file}")
-    card = import_checkpoint(file, out, size)
+    card = import_checkpoint(file, out, size, decode)
     print(f"{card.model} with {len(card.codec.skeleton)} joints -> {out}")
     return 0
 

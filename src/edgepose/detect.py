@@ -1,8 +1,8 @@
 """Detect: where people are, for networks that look at one person at a time.
 
 A detector is any function from a picture (h, w, 3) RGB uint8 to boxes (N, 4) float32, x0, y0, x1, y1 in image pixels,
-and their scores (N,). Here: the people that a bottom-up model finds, so that no other network need be installed; a
-results file; and what to do with poses of which several may be of one person.
+and their scores (N,). Here: the people that a bottom-up model finds, so that no other network need be installed; and
+what to do with poses of which several may be of one person. Boxes from files and detection networks: `edgepose.boxes`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ MARGIN = 0.06  # of the longer side of a box, added all around: joints are not t
 FAINT = 0.1  # peaks that a bottom-up model must have to say where somebody may be: the second step sorts them out
 LEAST = 0.02  # score of a person worth a second look
 SAME = 0.5  # similarity of two poses from which they are one person
+TWICE = 0.9  # the same for the boxes of a person detector, as in the official top-down evaluation
 
 
 def two_looks(detect: Detector, glance: Look, look: Look, image: Image) -> Poses:
@@ -36,6 +37,14 @@ def two_looks(detect: Detector, glance: Look, look: Look, image: Image) -> Poses
     order = distinct_rows(first)
     order = order[np.asarray(first.person_scores)[order] >= LEAST]
     return distinct(weighed(look(image, boxes(first[order])), trust[order]))
+
+
+def one_look(look: Look, image: Image, found: NDArray[np.float32], trust: NDArray[np.float32]) -> Poses:
+    """People in the boxes `found` (N, 4) that a detector trusts with the scores `trust` (N,), as COCO's top-down
+    results are made: a person's score times the box's, best first, people found twice once (similarity `TWICE`)."""
+    poses = look(image, found)
+    scores = np.asarray(poses.person_scores) * np.asarray(trust)
+    return distinct(replace(poses, person_scores=scores.astype(np.float32)), TWICE)
 
 
 def from_poses(predict: Callable[[Image], Poses], least: float = LEAST) -> Detector:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tyro.conf import FlagCreatePairsOff, arg
 
 from edgepose import folder
+from edgepose.boxes import from_results
 from edgepose.codecs.topdown import TopDown
 from edgepose.data import Record
 from edgepose.data._match import per_joint
@@ -41,15 +43,19 @@ def detections(
     records: Sequence[Record],
     tick: Callable[[], None] = lambda: None,
     boxes: bool = False,
+    given: Mapping[int | str, tuple[NDArray, NDArray]] | None = None,
 ) -> list[dict[str, Any]]:
     """Everybody `predict` finds, as rows of COCO's results format. `tick` is called after each photograph.
 
+    given: boxes and a detector's scores for them by image id (`boxes.from_results`).
     boxes: give `predict` the labelled boxes, for models that look at one person at a time; each row then says which
     labelled person it is of (`person`). `ValueError` if a photograph has people without boxes.
     """
     results = []
     for record in records:
-        if not boxes:
+        if given is not None:
+            results += coco_results(predict(record.read(), *given[record.id]), record.id)
+        elif not boxes:
             results += coco_results(predict(record.read()), record.id)
         elif len(record.truth):
             if record.truth.boxes is None:
@@ -79,24 +85,32 @@ def answers(
     threads: int | None = None,
     flip: bool | None = None,
     labelled_boxes: bool = False,
+    detector: str | None = None,
 ) -> tuple[str, list[dict[str, Any]]]:
     """The name of a model and what it finds, with a progress bar; or those of a results file, where one is given.
 
-    labelled_boxes: give a model that looks at one person at a time the labelled boxes; else it finds the people itself.
+    labelled_boxes: give a model that looks at one person at a time the labelled boxes; else it finds the people itself,
+    or with `detector` (see `edgepose predict`).
     """
     if results is not None:
         return "/".join(results.parts[-2:]), read_results(results)
     from rich.console import Console
     from rich.progress import Progress
 
-    predictor = load(model, runtime, device, threads, flip)
+    listed = detector is not None and detector.endswith(".json")
+    predictor = load(model, runtime, device, threads, flip, None if listed else detector)
     have, want = predictor.card.codec.skeleton, records[0].truth.skeleton if records else None
     if want is not None and have.joints != want.joints:
         raise ValueError(f"{model} finds the joints of {have.name}, and these labels are of {want.name}")
-    given = isinstance(predictor.codec, TopDown) and labelled_boxes
+    crops = isinstance(predictor.codec, TopDown)
+    if detector is not None and (labelled_boxes or not crops):
+        raise ValueError(
+            f"{detector} is of no use {'with labelled boxes' if crops else f'to {model}: it needs no boxes'}"
+        )
+    given = from_results(str(detector), [r.id for r in records]) if listed else None
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(predictor.card.model, total=len(records))
-        rows = detections(predictor, records, lambda: progress.advance(task), given)
+        rows = detections(predictor, records, lambda: progress.advance(task), crops and labelled_boxes, given)
     return predictor.card.model, rows
 
 
@@ -112,6 +126,7 @@ def eval_(
     threads: Annotated[int | None, arg(metavar="N")] = None,
     no_flip: FlagCreatePairsOff[bool] = False,
     labelled_boxes: FlagCreatePairsOff[bool] = False,
+    detector: Annotated[str | None, arg(metavar="NAME|FOLDER|FILE")] = None,
 ) -> int:
     """Measure a model on a labelled data set: the figures of that set, and figures per joint (needs the extra `train`).
 
@@ -129,12 +144,16 @@ def eval_(
         threads: CPU threads of the network.
         no_flip: do not look at the mirrored picture as well.
         labelled_boxes: give a model that looks at one person at a time the labelled boxes (MPII's protocol).
+        detector: what finds the people for such a model: a model of whole pictures, a YOLOX or RTMDet network (.onnx),
+            or boxes in COCO's results format (.json), such as the detections that published scores are made with.
     """
     source: Any = folder.entry("edgepose.data", data)
     records: list[Record] = source.read(root, split)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-    name, rows = answers(records, model, results, runtime, device, threads, False if no_flip else None, labelled_boxes)
+    name, rows = answers(
+        records, model, results, runtime, device, threads, False if no_flip else None, labelled_boxes, detector
+    )
     score: Score = getattr(source, "score", average_precision)
     figures, joints = score(records, rows), per_joint(records, rows)
     people = sum(len(r.truth) for r in records)

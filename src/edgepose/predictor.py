@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepose.boxes import from_onnx
 from edgepose.card import Card
 from edgepose.codecs import Batch, Codec, Image, Maps, Run
 from edgepose.codecs.bottomup import BottomUp
-from edgepose.detect import FAINT, Detector, from_poses, two_looks
+from edgepose.detect import FAINT, Detector, from_poses, one_look, two_looks
 from edgepose.folder import entry
 from edgepose.poses import Poses
+from edgepose.runtimes import need
 from edgepose.sources import to_image
 from edgepose.weights import DEFAULT, DETECTOR, find
 
@@ -26,27 +28,34 @@ class Predictor:
     """Finds the poses in pictures: `predictor(image)`.
 
     card: what the model is. codec: reads pictures and writes poses. run: any function from a batch to maps.
-    detect: finds the boxes for a model that looks at one person at a time (`edgepose.detect`).
+    detect: finds the boxes for a model that looks at one person at a time (`edgepose.detect`). looks: at each of them;
+    two where the boxes are rough, as a bottom-up model's are.
     """
 
-    def __init__(self, card: Card, codec: Codec, run: Run, detect: Detector | None = None) -> None:
+    def __init__(self, card: Card, codec: Codec, run: Run, detect: Detector | None = None, looks: int = 2) -> None:
         self.card = card
         self.codec = codec
         self.engine = run
         self.detect = detect
+        self.looks = looks
 
-    def __call__(self, image: Any, boxes: NDArray | None = None) -> Poses:
+    def __call__(self, image: Any, boxes: NDArray | None = None, trust: NDArray | None = None) -> Poses:
         """The people in a picture: a path, a PIL picture or an RGB array (h, w, 3) uint8 (see sources.to_image).
 
         boxes: (N, 4) x0, y0, x1, y1 in image pixels for models that look at one person at a time; one pose for each is
-        returned. Without them the model's detector finds the people and each is looked at twice
+        returned. trust: (N,) a detector's scores for them: people are scored and sorted out as with a detector then
+        (`detect.one_look`). Without boxes the model's detector finds the people and each is looked at twice, or once
         (`detect.two_looks`); without a detector the picture is the box.
         Every person is returned, however low the score. `ValueError` if the picture cannot be read.
         """
         picture = to_image(image)
-        if boxes is not None or self.detect is None:
-            return self._look(self.codec, picture, boxes)
         codec: Any = self.codec
+        if boxes is not None and trust is not None:
+            return one_look(partial(self._look, codec), picture, boxes, trust)
+        if boxes is not None or self.detect is None:
+            return self._look(codec, picture, boxes)
+        if self.looks == 1:
+            return one_look(partial(self._look, codec), picture, *self.detect(picture))
         glance = partial(self._look, replace(codec, flip=False))
         return two_looks(self.detect, glance, partial(self._look, codec), picture)
 
@@ -78,15 +87,41 @@ def load(
     threads: int | None = None,
     flip: bool | None = None,
     detector: str | Path | Detector | None = None,
+    weights: str | Path | None = None,
 ) -> Predictor:
     """A predictor from the name of a bundled model or from a model folder.
 
     runtime: "onnx" or "pytorch"; by default onnx where the folder has it. device: "cpu" or "cuda". threads: CPU threads
     of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
     detector: for a model that looks at one person at a time, what finds the people: the name or folder of a model that
-    looks at whole pictures, or a function; by default the one that the card names.
+    looks at whole pictures, the .onnx file of a detection network (`boxes.from_onnx`), or a function
+    (`edgepose.detect`); by default the model that the card names. weights: a released or trained checkpoint (.pth,
+    .safetensors) of the architecture that `model` names, as `edgepose models` lists them; needs torch.
     `ValueError` in one line for an unknown model, a broken folder, a missing engine or device.
     """
+    card, run = (
+        _checkpoint(model, weights, runtime, device, threads) if weights else _saved(model, runtime, device, threads)
+    )
+    codec: Any = card.codec
+    if flip is not None:
+        codec = replace(codec, flip=flip)
+    if isinstance(codec, BottomUp):
+        if detector is not None:
+            raise ValueError(f"{model} looks at whole pictures and needs no detector")
+        return Predictor(card, codec, run)
+    if callable(detector):
+        return Predictor(card, codec, run, detector, looks=1)
+    if detector is not None and Path(detector).suffix == ".onnx":
+        return Predictor(card, codec, run, from_onnx(detector, device, threads), looks=1)
+    finder = load(detector or card.detector or DETECTOR, None, device, threads, flip)
+    if not isinstance(finder.codec, BottomUp):
+        raise ValueError(f"{detector or card.detector} cannot find people: it looks at one person at a time itself")
+    finder.codec = replace(finder.codec, threshold=min(FAINT, finder.codec.threshold))
+    return Predictor(card, codec, run, from_poses(finder))
+
+
+def _saved(model: str | Path, runtime: str | None, device: str, threads: int | None) -> tuple[Card, Run]:
+    """Card and network of a bundled model or of a model folder."""
     folder = find(model)
     card = Card.read(folder)
     names = sorted(card.weights, key=lambda name: name != "onnx")
@@ -99,18 +134,18 @@ def load(
     path = folder / Path(card.weights[name]).name
     if not path.is_file():
         raise ValueError(f"{folder} is incomplete: {path.name} is missing")
-    codec: Any = card.codec
-    if flip is not None:
-        codec = replace(codec, flip=flip)
-    run = engine.read(card, path, device, threads)
-    if isinstance(codec, BottomUp):
-        if detector is not None:
-            raise ValueError(f"{model} looks at whole pictures and needs no detector")
-        return Predictor(card, codec, run)
-    if detector is None or isinstance(detector, (str, Path)):
-        finder = load(detector or card.detector or DETECTOR, None, device, threads, flip)
-        if not isinstance(finder.codec, BottomUp):
-            raise ValueError(f"{detector or card.detector} cannot find people: it looks at one person at a time itself")
-        finder.codec = replace(finder.codec, threshold=min(FAINT, finder.codec.threshold))
-        detector = from_poses(finder)
-    return Predictor(card, codec, run, detector)
+    return card, engine.read(card, path, device, threads)
+
+
+def _checkpoint(
+    model: str | Path, weights: str | Path, runtime: str | None, device: str, threads: int | None
+) -> tuple[Card, Run]:
+    """Card and network of a checkpoint of the architecture `model`."""
+    need("train", "torch", "safetensors")
+    from edgepose.models._identify import identify
+    from edgepose.runtimes import pytorch
+
+    if runtime not in (None, "pytorch"):
+        raise ValueError(f"a checkpoint runs in pytorch, not {runtime}: import it first (`edgepose import`)")
+    card, net = identify(weights, name=str(model))
+    return card, pytorch.placed(net, device, threads)

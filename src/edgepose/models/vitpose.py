@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgepose.checkpoint import read_state
 from edgepose.codecs.topdown import TopDown
 from edgepose.models._keys import bare, count
 from edgepose.skeleton import Skeleton
@@ -249,9 +250,7 @@ def load_imagenet(net: ViTPose, path: str) -> None:
 
     Positions of another grid are interpolated (bicubic). `ValueError` names the first tensors that do not fit.
     """
-    given = torch.load(path, weights_only=True, map_location="cpu")
-    given = given.get("model", given.get("state_dict", given))
-    given = {k.removeprefix("module.").removeprefix("backbone."): v for k, v in given.items()}
+    given = {k.removeprefix("backbone."): v for k, v in read_state(path)[0].items()}
     given = {re.sub(r"^(norm|fc_norm)\.", "last_norm.", k): v for k, v in given.items()}
     wanted = {k: v for k, v in net.state_dict().items() if not k.startswith(("deconv_layers.", "final_layer."))}
     if "pos_embed" in given:

@@ -112,10 +112,26 @@ def _export(network: Any, inputs: tuple[Any, ...], names: list[str], free: dict[
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:
-    """An ONNX Runtime session on `device` ("cpu", "cuda"); `threads` is all CPUs this process may use unless given.
+    """The network in `path` on `device` ("cpu", "cuda"); `threads` is all CPUs this process may use unless given.
 
-    `ValueError` for an unusable file or device.
+    `ValueError` for an unusable file or device, or a network that does not take one batch.
     """
+    opened = session(path, device, threads)
+    if len(opened.get_inputs()) != 1:
+        raise ValueError(f"cannot use {path}: it takes {len(opened.get_inputs())} inputs, not one batch of pictures")
+    images = opened.get_inputs()[0]
+
+    def run(batch: Batch) -> Maps:
+        try:
+            return list(opened.run(None, {images.name: batch}))
+        except Exception as error:
+            raise ValueError(f"the network failed on a batch {batch.shape}: {str(error)[:300]}") from error
+
+    return run
+
+
+def session(path: str | Path, device: str = "cpu", threads: int | None = None) -> Any:
+    """An ONNX Runtime session of the file `path`; see `read`."""
     import onnxruntime as ort
 
     providers = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -132,15 +148,6 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider = (providers[kind], {"device_id": number or "0"}) if kind == "cuda" else providers[kind]
     try:
-        session = ort.InferenceSession(str(path), options, providers=[provider])
-        (images,) = session.get_inputs()
+        return ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise ValueError(f"cannot use {path}: {' '.join(str(error).split())[:300]}") from error
-
-    def run(batch: Batch) -> Maps:
-        try:
-            return list(session.run(None, {images.name: batch}))  # type: ignore[arg-type]
-        except Exception as error:
-            raise ValueError(f"the network failed on a batch {batch.shape}: {str(error)[:300]}") from error
-
-    return run

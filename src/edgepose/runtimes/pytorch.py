@@ -34,22 +34,27 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     `threads` sets torch's number for the whole process. `ValueError` for an unusable file or device.
     """
     need("train", "torch", "safetensors")
-    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if threads:
-        torch.set_num_threads(threads)
     net = models.build(card)
     try:
         net.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"cannot use {path}: {' '.join(str(error).split())[:300]}") from error
+    return placed(net, device, threads)
+
+
+def placed(net: Any, device: str = "cpu", threads: int | None = None) -> Run:
+    """The `Run` of a torch network, put in eval mode on `device`; see `read`."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
     try:
         net = net.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"no device {device!r} in this torch: {str(error).splitlines()[0]}") from error
-
     return runner(net, device)
 
 
