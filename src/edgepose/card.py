@@ -19,6 +19,29 @@ CODECS = {"bottomup": "BottomUp", "topdown": "TopDown"}  # module of edgepose.co
 
 
 @dataclass(frozen=True)
+class Export:
+    """How `edgepose export` made a folder, for programs that use its weights without this package.
+
+    runtime: engine. layout: of input and maps, "nchw" or "nhwc". input: (height, width) in pixels, None where it follows
+    the picture. mean, std: what RGB pictures of [0, 1] are normalised with. decode: "none", the outputs are maps; "peaks",
+    see the codec's `peaks_in_graph`. weights: "float32", "float16" or "int8". source, source_sha256: the weights file
+    that it was made from. versions: of the libraries that made it. kept_float: layers an int8 network computes in float.
+    """
+
+    runtime: str
+    layout: str
+    input: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    decode: str
+    weights: str
+    source: str
+    source_sha256: str
+    versions: dict[str, str]
+    kept_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Card:
     """What a saved model is.
 
@@ -28,6 +51,7 @@ class Card:
     convention of the LitePose paper (transposed convolutions at output positions, BatchNorm and ReLU counted).
     data, licence, command, hours, notes: how the weights were made. scores: name -> measured figure.
     detector: name of the model that finds the people, for a network that looks at one person at a time.
+    export: how the weights were made from another folder's, if they were.
     """
 
     model: str
@@ -44,6 +68,7 @@ class Card:
     command: str = ""
     hours: str = ""
     detector: str = ""
+    export: Export | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -100,7 +125,12 @@ def _plain(value: Any) -> dict[str, Any]:
     """The fields of a dataclass as JSON values."""
     plain = {f.name: getattr(value, f.name) for f in fields(value)}
     for name, v in plain.items():
-        plain[name] = v.to_dict() if isinstance(v, Skeleton) else list(v) if isinstance(v, tuple) else v
+        if isinstance(v, Skeleton):
+            plain[name] = v.to_dict()
+        elif isinstance(v, Export):
+            plain[name] = _plain(v)
+        else:
+            plain[name] = list(v) if isinstance(v, tuple) else v
     return plain
 
 

@@ -205,6 +205,8 @@ LATE = {  # command -> module, function, what it must be able to import, line fo
     "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval", "matplotlib"), "Measure a model on labelled data."),
     "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+    "export": ("edgepose.export", "export", (), "Make a model folder for another engine, with a certificate."),
+    "verify": ("edgepose.certificate", "verify", (), "Repeat an exported model's certificate on this machine."),
     "data check": ("edgepose.check", "run", (), "Check a labelled data set and draw its labels."),
     "data convert": ("edgepose.convert", "run", (), "Convert labels: COCO, YOLO, CVAT, Label Studio."),
 }

@@ -91,8 +91,8 @@ def load(
 ) -> Predictor:
     """A predictor from the name of a bundled model or from a model folder.
 
-    runtime: "onnx" or "pytorch"; by default onnx where the folder has it. device: "cpu" or "cuda". threads: CPU threads
-    of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
+    runtime: a file of `edgepose.runtimes`; by default onnx where the folder has it. device: "cpu", "cuda" or the
+    engine's own. threads: CPU threads of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
     detector: for a model that looks at one person at a time, what finds the people: the name or folder of a model that
     looks at whole pictures, the .onnx file of a detection network (`boxes.from_onnx`), or a function
     (`edgepose.detect`); by default the model that the card names. weights: a released or trained checkpoint (.pth,
@@ -113,7 +113,8 @@ def load(
         return Predictor(card, codec, run, detector, looks=1)
     if detector is not None and Path(detector).suffix == ".onnx":
         return Predictor(card, codec, run, from_onnx(detector, device, threads), looks=1)
-    finder = load(detector or card.detector or DETECTOR, None, device, threads, flip)
+    place = device if device.partition(":")[0] in ("cpu", "cuda") else "cpu"  # others are the engine's own
+    finder = load(detector or card.detector or DETECTOR, None, place, threads, flip)
     if not isinstance(finder.codec, BottomUp):
         raise ValueError(f"{detector or card.detector} cannot find people: it looks at one person at a time itself")
     finder.codec = replace(finder.codec, threshold=min(FAINT, finder.codec.threshold))
@@ -132,7 +133,7 @@ def _saved(model: str | Path, runtime: str | None, device: str, threads: int | N
     if name not in card.weights:
         raise ValueError(f"{folder} has no weights for {name!r}, only for {', '.join(names)}")
     path = folder / Path(card.weights[name]).name
-    if not path.is_file():
+    if not path.exists():  # some engines' files are folders
         raise ValueError(f"{folder} is incomplete: {path.name} is missing")
     return card, engine.read(card, path, device, threads)
 

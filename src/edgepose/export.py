@@ -1,0 +1,303 @@
+"""Export: any model folder becomes one for another engine, with a certificate that says what that changed in the poses."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cv2
+import numpy as np
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from edgepose import __version__, certificate, models
+from edgepose.card import Card, Export
+from edgepose.certificate import View
+from edgepose.codecs import MEAN, STD, Run
+from edgepose.codecs.bottomup import BottomUp
+from edgepose.detect import boxes
+from edgepose.folder import entry
+from edgepose.predictor import Predictor, load
+from edgepose.runtimes import need
+from edgepose.sources import find as find_pictures
+from edgepose.sources import read_image, stems
+from edgepose.weights import find
+
+SHIPPED = Path(__file__).parent / "pictures"
+LONGEST, MOST = 384, 24  # side of a certificate's pictures, pixels; their number
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to export. network: torch module. run: what it is compared with. file: its weights."""
+
+    folder: Path
+    card: Card
+    network: Any
+    run: Run
+    file: Path
+
+
+def source(model: str, size: tuple[int, int] | None = None) -> Source:
+    """The PyTorch weights of a model folder, or a torch twin of its ONNX graph, for inputs of `size` (h, w) alone if given.
+
+    `ValueError` if it has neither.
+    """
+    folder = find(model)
+    card = Card.read(folder)
+    if card.export is not None:
+        raise ValueError(f"{folder} is itself an export, to {card.export.runtime}: export its source, {card.model}")
+    files = {name: folder / Path(file).name for name, file in card.weights.items()}
+    if "pytorch" in files:
+        need("train", "torch", "safetensors")
+        from safetensors.torch import load_file
+
+        network = models.build(card)
+        try:
+            network.load_state_dict(load_file(files["pytorch"]))
+        except Exception as error:  # of safetensors and torch
+            raise ValueError(f"cannot use {files['pytorch']}: {' '.join(str(error).split())[:300]}") from error
+        return Source(folder, card, network.eval(), _plain_run(network), files["pytorch"])
+    if "onnx" not in files:
+        raise ValueError(f"{folder} has weights for {', '.join(files) or 'nothing'}; exporting starts from pytorch or onnx")
+    need("export", "torch", "onnx")
+    import onnx
+
+    from edgepose.runtimes import onnx as engine
+    from edgepose.runtimes._twin import Twin
+
+    run = engine.read(card, files["onnx"])
+    return Source(folder, card, Twin(onnx.load(files["onnx"]), size).eval(), run, files["onnx"])
+
+
+def _plain_run(network: Any) -> Run:
+    import torch
+
+    def run(batch: Any) -> Any:
+        with torch.inference_mode():
+            return [maps.numpy() for maps in network(torch.from_numpy(np.ascontiguousarray(batch)))]
+
+    return run
+
+
+def codec_for(card: Card, engine: Any, size: tuple[int, int] | None, dynamic: bool, decode: str) -> Any:
+    """The codec of an export: that of `card` with the input `size` (h, w) and the decoder that were asked for.
+
+    `ValueError` says what this engine or network cannot do.
+    """
+    codec: Any = card.codec
+    name = engine.__name__.rsplit(".", 1)[1]
+    if size and dynamic:
+        raise ValueError("--input fixes the size, --dynamic leaves it open: give one of them")
+    if isinstance(codec, BottomUp):
+        if dynamic and not engine.FREE:
+            raise ValueError(f"{name} takes inputs of one size: leave --dynamic out, or give --input HxW")
+        if size and (size[0] % 64 or size[1] % 64 or min(size) < 64):
+            raise ValueError(f"--input {size[0]}x{size[1]}: sides are multiples of 64 pixels, e.g. 256x256")
+        if not size and not engine.FREE:
+            size = (codec.input_size, codec.input_size)
+    else:
+        w, h = codec.input_size
+        if dynamic or (size and size != (h, w)):
+            raise ValueError(f"{card.model} takes crops of {h}x{w} alone: leave --input and --dynamic out")
+        size = None
+    if decode == "peaks":
+        if not engine.PEAKS:
+            raise ValueError(f"{name} runs convolutions only: leave --decode peaks out (onnx and openvino have it)")
+        codec = replace(codec, flip=False, peaks_in_graph=False)
+        codec = replace(codec, scales=(1.0,), refine=False) if isinstance(codec, BottomUp) else codec
+        codec = replace(codec, peaks_in_graph=True)
+    return replace(codec, canvas=size[::-1]) if size else codec
+
+
+def views(from_: Source, codec: Any, pictures: Path | None) -> list[View]:
+    """The pictures of a certificate, shrunk, with what the source finds in them under `codec` (and the boxes it looks at)."""
+    paths = find_pictures(pictures or SHIPPED)
+    if len(paths) > MOST:
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, MOST).round().astype(int)]
+    plain = replace(codec, peaks_in_graph=False)
+    judge, found = Predictor(replace(from_.card, codec=plain), plain, from_.run), []
+    whole = isinstance(codec, BottomUp)
+    finder = None if whole else load(from_.folder)
+    for path, name in zip(paths, stems(paths), strict=True):
+        image = _shrunk(read_image(path))
+        where = None
+        if finder is not None:
+            people = finder(image)
+            where = np.round(boxes(people[np.asarray(people.person_scores) >= certificate.SEEN]), 3)
+        poses = judge(image) if where is None else judge(image, where)
+        found.append(View(re.sub(r"[^\w.-]", "_", name), image, where, poses))
+    return found
+
+
+def _shrunk(image: Any) -> Any:
+    h, w = image.shape[:2]
+    zoom = min(1.0, LONGEST / max(h, w))
+    size = (max(1, round(w * zoom)), max(1, round(h * zoom)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if zoom < 1 else image
+
+
+def score_change(from_: Source, product: Predictor, data: str, root: Path, split: str) -> dict[str, Any]:
+    """The data set's first figure with the source's network and with the product's, both under the product's codec.
+
+    Where that codec is not the source's own, its figure as it ships is there too (`source_as_it_ships`).
+    """
+    need("train", "faster_coco_eval", "scipy")
+    from edgepose.data._oks import average_precision
+    from edgepose.evaluate import detections
+
+    kind: Any = entry("edgepose.data", data)
+    records, score = kind.read(root, split), getattr(kind, "score", average_precision)
+    plain = replace(product.codec, peaks_in_graph=False)  # type: ignore[type-var]
+    same = Predictor(from_.card, plain, from_.run, product.detect)
+    tried = {"product": product, "source": same}
+    if replace(plain, **{}) != from_.card.codec:
+        tried["source_as_it_ships"] = Predictor(from_.card, from_.card.codec, from_.run, product.detect)
+    all_figures = {who: score(records, detections(predictor, records)) for who, predictor in tried.items()}
+    name = next(iter(all_figures["product"]))
+    values = {who: round(float(found[name]), 5) for who, found in all_figures.items()}
+    change = round(values["product"] - values["source"], 5)
+    return {"on": f"{data} {split}", "figure": name, **values, "score_change": change}
+
+
+def versions(engine: Any) -> dict[str, str]:
+    """Versions of edgepose and of the libraries that an engine's files are made with."""
+    found = {"edgepose": __version__}
+    for module in dict.fromkeys(m.split(".")[0] for m in (*engine.WRITES, *engine.READS)):
+        try:
+            found[module] = version(module)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def made_whole(out: Path) -> Any:
+    """A folder to fill, which becomes `out` if the block ends well; `ValueError` if that is there and not empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} is there already: choose another --out, or remove it")
+    part = out.with_name(f".{out.name}.{os.getpid()}")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if out.exists():
+            out.rmdir()
+        os.replace(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def parsed(size: str | None) -> tuple[int, int] | None:
+    """(height, width) from "HxW"; `ValueError` for anything else."""
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d+)[xX](\d+)", size)
+    if not match:
+        raise ValueError(f"--input is height x width, as in 256x256; got {size!r}")
+    return int(match[1]), int(match[2])
+
+
+def export(
+    model: Annotated[Positional[str], arg(metavar="NAME|FOLDER")],
+    runtime: Annotated[str, arg(metavar="NAME")],
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    half: FlagCreatePairsOff[bool] = False,
+    input_size: Annotated[str | None, arg(name="input", metavar="HxW")] = None,
+    dynamic: FlagCreatePairsOff[bool] = False,
+    decode: Literal["none", "peaks"] = "none",
+    pictures: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    data: str | None = None,
+    root: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    split: str = "val",
+) -> int:
+    """Make a model folder for another engine, with a certificate that compares its poses with the source's.
+
+    Exit code 1 when it was made but does not keep the limits of its certificate.
+
+    Args:
+        model: name of a bundled model, or a model folder with pytorch or onnx weights.
+        runtime: the engine: onnx, openvino, ncnn, litert, executorch, coreml or tensorrt.
+        out: the folder to make; by default MODEL-RUNTIME here.
+        half: store weights as float16.
+        input_size: height and width of the input, for models of whole pictures, which are fitted into it.
+        dynamic: leave the input's size open, which onnx and openvino do anyway.
+        decode: none: the graph gives maps, all convolutions; peaks: it finds the peaks as well (onnx, openvino).
+        pictures: folder of pictures for the certificate; by default three that come with edgepose.
+        data: a labelled data set (coco, lsp, ...), whose figure the certificate then compares too (extra train).
+        root: folder with that data set.
+        split: part of that data set.
+    """
+    engine = entry("edgepose.runtimes", runtime)
+    size = parsed(input_size)
+    if (data is None) != (root is None):
+        raise ValueError("a data set is named by both --data and --root")
+    card = Card.read(find(model))
+    codec = codec_for(card, engine, size, dynamic, decode)
+    need(engine.EXTRA, *engine.WRITES)
+    target = out or Path(f"{Path(model).name}-{runtime}")
+    with made_whole(target) as part:
+        canvas = codec.canvas if isinstance(codec, BottomUp) else codec.input_size
+        given = source(model, canvas[::-1] if canvas and not engine.FREE else None)
+        seen = views(given, codec, pictures)
+        card = _card(given, engine, codec, half)
+        say(f"{card.model} -> {runtime} ...")
+        engine.write(card, given.network, part / card.weights[runtime], half)
+        card.write(part)
+        passed = certify(given, part, seen, "float16" if half else "float32", (data, root, split))
+    total = sum(p.stat().st_size for p in target.rglob("model*") if p.is_file())
+    said = {True: "passed", False: "FAILED", None: "open: run `edgepose verify` where the engine runs"}[passed]
+    print(f"{target}: {total / 1e6:.2f} MB, certificate {said}")
+    return 1 if passed is False else 0
+
+
+def _card(given: Source, engine: Any, codec: Any, half: bool) -> Card:
+    """The card of the product."""
+    name = engine.__name__.rsplit(".", 1)[1]
+    mean, std = (codec.mean, codec.std) if not isinstance(codec, BottomUp) else (MEAN.tolist(), STD.tolist())
+    size = codec.canvas if isinstance(codec, BottomUp) else codec.input_size
+    made = Export(
+        runtime=name, layout=engine.LAYOUT, input=None if size is None else (size[1], size[0]),
+        mean=tuple(round(float(v), 6) for v in mean), std=tuple(round(float(v), 6) for v in std),
+        decode="peaks" if codec.peaks_in_graph else "none", weights="float16" if half else "float32",
+        source=given.file.name, source_sha256=certificate.digest(given.file), versions=versions(engine),
+    )  # fmt: skip
+    return replace(given.card, codec=codec, weights={name: f"model.{engine.SUFFIX}"}, export=made)
+
+
+def certify(
+    given: Source, folder: Path, seen: Sequence[View], kind: str, data: tuple[str | None, Path | None, str]
+) -> bool | None:
+    """Compare the product in `folder` with its source, write its certificate and say what was found.
+
+    Returns whether it passed, or None where the engine cannot run on this machine.
+    """
+    try:
+        product = load(folder)
+    except ValueError as error:
+        print(f"not certified, because it cannot run here: {error}")
+        return certificate.write(folder, kind, seen, None, {})[0]
+    detect, product.detect = product.detect, None
+    paired = not isinstance(product.codec, BottomUp)
+    found = certificate.figures([v.poses for v in seen], certificate.looked(product, seen), paired)
+    product.detect = detect
+    extra = score_change(given, product, data[0], data[1], data[2]) if data[0] and data[1] else {}
+    passed, faults = certificate.write(folder, kind, seen, found, extra)
+    print(f"certificate: {found}")
+    if extra:
+        print(f"  {extra['on']} {extra['figure']}: {extra['source']:.4f} -> {extra['product']:.4f}")
+    for fault in faults:
+        print(f"  {fault}")
+    return passed
+
+
+def say(line: str) -> None:
+    """A line of progress on stderr, where that is a terminal."""
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr)
