@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from edgepose import __version__, certificate, models
+from edgepose import __version__, certificate, models, quantize
 from edgepose.card import Card, Export
 from edgepose.certificate import View
 from edgepose.codecs import MEAN, STD, Run
@@ -25,13 +26,14 @@ from edgepose.codecs.bottomup import BottomUp
 from edgepose.detect import boxes
 from edgepose.folder import entry
 from edgepose.predictor import Predictor, load
-from edgepose.runtimes import need
+from edgepose.runtimes import need, silent
 from edgepose.sources import find as find_pictures
 from edgepose.sources import read_image, stems
 from edgepose.weights import find
 
 SHIPPED = Path(__file__).parent / "pictures"
 LONGEST, MOST = 384, 24  # side of a certificate's pictures, pixels; their number
+CALIBRATION = 64  # photographs, at most
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def views(from_: Source, codec: Any, pictures: Path | None) -> list[View]:
     plain = replace(codec, peaks_in_graph=False)
     judge, found = Predictor(replace(from_.card, codec=plain), plain, from_.run), []
     whole = isinstance(codec, BottomUp)
-    finder = None if whole else load(from_.folder)
+    finder = None if whole else _finder(from_.folder)
     for path, name in zip(paths, stems(paths), strict=True):
         image = _shrunk(read_image(path))
         where = None
@@ -209,6 +211,8 @@ def export(
     runtime: Annotated[str, arg(metavar="NAME")],
     out: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     half: FlagCreatePairsOff[bool] = False,
+    int8: FlagCreatePairsOff[bool] = False,
+    calibrate: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     input_size: Annotated[str | None, arg(name="input", metavar="HxW")] = None,
     dynamic: FlagCreatePairsOff[bool] = False,
     decode: Literal["none", "peaks"] = "none",
@@ -226,6 +230,8 @@ def export(
         runtime: the engine: onnx, openvino, ncnn, litert, executorch, coreml or tensorrt.
         out: the folder to make; by default MODEL-RUNTIME here.
         half: store weights as float16.
+        int8: compute in int8 (onnx, openvino, litert); layers that would spoil the maps stay in float (sweep.csv, sweep.png).
+        calibrate: folder of photographs for --int8, like those the model will see; some dozens do.
         input_size: height and width of the input, for models of whole pictures, which are fitted into it.
         dynamic: leave the input's size open, which onnx and openvino do anyway.
         decode: none: the graph gives maps, all convolutions; peaks: it finds the peaks as well (onnx, openvino).
@@ -238,26 +244,62 @@ def export(
     size = parsed(input_size)
     if (data is None) != (root is None):
         raise ValueError("a data set is named by both --data and --root")
-    card = Card.read(find(model))
-    codec = codec_for(card, engine, size, dynamic, decode)
-    need(engine.EXTRA, *engine.WRITES)
-    target = out or Path(f"{Path(model).name}-{runtime}")
+    if int8 != (calibrate is not None) or (int8 and (half or decode == "peaks")):
+        raise ValueError("--int8 and --calibrate FOLDER go together, without --half and --decode peaks")
+    if int8 and runtime not in quantize.NEEDS:
+        raise ValueError(f"{runtime} has no int8 here: {', '.join(quantize.NEEDS)} have")
+    codec = codec_for(Card.read(find(model)), engine, size, dynamic, decode)
+    with silent():  # some say things when they are imported
+        need(engine.EXTRA, *engine.WRITES)
+        if int8:
+            need(quantize.NEEDS[runtime][0], *quantize.NEEDS[runtime][1])
+    target = out or Path(f"{Path(model).name}-{runtime}" + "-int8" * int8)
     with made_whole(target) as part:
         canvas = codec.canvas if isinstance(codec, BottomUp) else codec.input_size
         given = source(model, canvas[::-1] if canvas and not engine.FREE else None)
         seen = views(given, codec, pictures)
-        card = _card(given, engine, codec, half)
+        kind = "int8" if int8 else "float16" if half else "float32"
+        card = _card(given, engine, codec, kind)
         say(f"{card.model} -> {runtime} ...")
-        engine.write(card, given.network, part / card.weights[runtime], half)
+        path = part / card.weights[runtime]
+        if calibrate is None:
+            engine.write(card, given.network, path, half)
+        else:
+            layers = quantize.quantized(runtime, card, given.network, path, batches(given, codec, calibrate))
+            kept = quantize.leave(layers, part, f"{card.model}, {runtime}")
+            print(f"int8: {len(layers) - len(kept)} of {len(layers)} convolutions, float: {', '.join(kept) or 'none'}")
+            card = replace(card, export=card.export and replace(card.export, kept_float=tuple(kept)))
         card.write(part)
-        passed = certify(given, part, seen, "float16" if half else "float32", (data, root, split))
-    total = sum(p.stat().st_size for p in target.rglob("model*") if p.is_file())
+        passed = certify(given, part, seen, kind, (data, root, split))
+    weights = [p for p in target.rglob("*") if p.is_file() and p.relative_to(target).parts[0].startswith("model")]
+    total = sum(p.stat().st_size for p in weights)
     said = {True: "passed", False: "FAILED", None: "open: run `edgepose verify` where the engine runs"}[passed]
     print(f"{target}: {total / 1e6:.2f} MB, certificate {said}")
     return 1 if passed is False else 0
 
 
-def _card(given: Source, engine: Any, codec: Any, half: bool) -> Card:
+def batches(given: Source, codec: Any, folder: Path) -> list[Any]:
+    """What the network sees of up to `CALIBRATION` photographs of a folder: (1, 3, h, w) of every scale, or of people."""
+    paths, found = find_pictures(folder), []
+    for i in np.linspace(0, len(paths) - 1, min(len(paths), CALIBRATION)).round().astype(int):
+        image = read_image(paths[i])
+        where = None
+        if not isinstance(codec, BottomUp):
+            people = _finder(given.folder)(image)
+            where = boxes(people[np.asarray(people.person_scores) >= certificate.SEEN])[:2]
+        encoded, _ = replace(codec, flip=False).encode(image, where)
+        found += [batch[k : k + 1] for batch in encoded for k in range(len(batch))]
+    if not found:
+        raise ValueError(f"nobody was found in the photographs of {folder}: nothing to calibrate on")
+    return found
+
+
+@lru_cache(maxsize=1)
+def _finder(folder: Path) -> Predictor:
+    return load(folder)
+
+
+def _card(given: Source, engine: Any, codec: Any, kind: str) -> Card:
     """The card of the product."""
     name = engine.__name__.rsplit(".", 1)[1]
     mean, std = (codec.mean, codec.std) if not isinstance(codec, BottomUp) else (MEAN.tolist(), STD.tolist())
@@ -265,7 +307,7 @@ def _card(given: Source, engine: Any, codec: Any, half: bool) -> Card:
     made = Export(
         runtime=name, layout=engine.LAYOUT, input=None if size is None else (size[1], size[0]),
         mean=tuple(round(float(v), 6) for v in mean), std=tuple(round(float(v), 6) for v in std),
-        decode="peaks" if codec.peaks_in_graph else "none", weights="float16" if half else "float32",
+        decode="peaks" if codec.peaks_in_graph else "none", weights=kind,
         source=given.file.name, source_sha256=certificate.digest(given.file), versions=versions(engine),
     )  # fmt: skip
     return replace(given.card, codec=codec, weights={name: f"model.{engine.SUFFIX}"}, export=made)

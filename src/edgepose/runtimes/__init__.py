@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,3 +113,22 @@ def whole(path: str | Path, *beside: str) -> Iterator[Path]:
 def sibling(path: Path, suffix: str) -> Path:
     """The file beside `path` with another last suffix."""
     return path.with_name(path.name.rsplit(".", 1)[0] + "." + suffix)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing on stdout and stderr, which some engines write to from C++ as well."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in enumerate(kept, 1):
+            os.dup2(copy, number)
+            os.close(copy)

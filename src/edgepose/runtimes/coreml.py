@@ -9,7 +9,7 @@ from typing import Any
 
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
-from edgepose.runtimes import compare, example, fixed_size, need, one_by_one, whole
+from edgepose.runtimes import compare, example, fixed_size, need, one_by_one, silent, whole
 
 SUFFIX = "mlpackage"
 EXTRA, READS, WRITES = "coreml", ("coremltools",), ("torch", "coremltools")
@@ -29,10 +29,11 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
         warnings.simplefilter("ignore")
         names = [ct.TensorType(name=f"maps{i}") for i in range(len(network(images)))]
         traced = torch.jit.trace(network, images, check_trace=False)
-        made: Any = ct.convert(
-            traced, inputs=[ct.TensorType(name="images", shape=tuple(images.shape))], outputs=names,
-            compute_precision=precision, minimum_deployment_target=ct.target.iOS16, skip_model_load=True,
-        )  # fmt: skip
+        with silent():
+            made: Any = ct.convert(
+                traced, inputs=[ct.TensorType(name="images", shape=tuple(images.shape))], outputs=names,
+                compute_precision=precision, minimum_deployment_target=ct.target.iOS16, skip_model_load=True,
+            )  # fmt: skip
         made.save(str(part))
         if platform.system() == "Darwin":
             compare(read(card, part), network, images, 5e-2 if half else 1e-3)

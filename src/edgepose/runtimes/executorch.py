@@ -9,7 +9,7 @@ from typing import Any
 
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
-from edgepose.runtimes import compare, example, fixed_size, need, one_by_one, whole
+from edgepose.runtimes import compare, example, fixed_size, need, one_by_one, silent, whole
 
 SUFFIX = "pte"
 EXTRA, READS, WRITES = "executorch", ("torch", "executorch.runtime"), ("torch", "executorch.exir")
@@ -23,7 +23,8 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
     """
     if half:
         raise ValueError("executorch stores float32 weights only: leave --half out")
-    need(EXTRA, *WRITES)
+    with silent():  # parts of torchao complain when they are imported
+        need(EXTRA, *WRITES)
     import torch
 
     from edgepose.runtimes._strips import split
@@ -42,7 +43,7 @@ def _lowered(program: Any) -> bytes:
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), silent():
             warnings.simplefilter("ignore")
             edge: Any = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
             return edge.to_executorch().buffer
@@ -61,7 +62,8 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     if device != "cpu":
         raise ValueError(f"no device {device!r} for executorch here: it is cpu")
     try:
-        method: Any = Runtime.get().load_program(Path(path)).load_method("forward")
+        with silent():
+            method: Any = Runtime.get().load_program(Path(path)).load_method("forward")
     except (RuntimeError, OSError) as error:
         raise ValueError(f"cannot use {path}: {' '.join(str(error).split())[:300]}") from error
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
-from edgepose.runtimes import compare, cpus, example, fixed_size, need, one_by_one, whole
+from edgepose.runtimes import compare, cpus, example, fixed_size, need, one_by_one, silent, whole
 
 SUFFIX = "tflite"
 EXTRA, READS, WRITES = "litert", ("ai_edge_litert",), ("torch", "litert_torch", "ai_edge_litert")
@@ -30,12 +30,12 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
     h, w = fixed_size(card, "litert")
     network, images = network.cpu().eval(), example((1, h, w))
     with whole(path) as part:
-        with torch.no_grad():
+        with torch.no_grad(), silent():
             outputs = list(range(len(network(images))))
             nhwc = litert_torch.to_channel_last_io(split(network), args=[0], outputs=outputs).eval()
             litert_torch.convert(nhwc, (images.permute(0, 2, 3, 1).contiguous(),)).export(str(part))
-        if half:
-            _halve(part)
+            if half:
+                _halve(part)
         compare(read(card, part, threads=1), network, images, 5e-2 if half else 1e-4)
 
 
@@ -62,8 +62,9 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     if device != "cpu":
         raise ValueError(f"no device {device!r} for litert here: it is cpu")
     try:
-        engine = Interpreter(str(path), num_threads=threads or cpus())
-        engine.allocate_tensors()
+        with silent():
+            engine = Interpreter(str(path), num_threads=threads or cpus())
+            engine.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"cannot use {path}: {' '.join(str(error).split())[:300]}") from error
     start, ends = engine.get_input_details()[0]["index"], engine.get_output_details()

@@ -5,8 +5,6 @@ A file is model.ncnn.param with its weights beside it in model.ncnn.bin.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import numpy as np
 
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
-from edgepose.runtimes import compare, cpus, example, fixed_size, need, one_by_one, sibling, whole
+from edgepose.runtimes import compare, cpus, example, fixed_size, need, one_by_one, sibling, silent, whole
 
 SUFFIX = "ncnn.param"
 EXTRA, READS, WRITES = "ncnn", ("ncnn",), ("torch", "pnnx", "ncnn")
@@ -32,7 +30,7 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
     network, images = network.cpu().eval(), example((1, h, w))
     with whole(path, "bin") as part, tempfile.TemporaryDirectory() as folder:
         made = {name: str(Path(folder) / name) for name in ("m.pnnx.param", "m.pnnx.bin", "m_pnnx.py", "m.onnx", "m.py")}
-        with torch.no_grad(), _silent():
+        with torch.no_grad(), silent():
             pnnx.export(
                 _tupled(network), str(Path(folder) / "m.pt"), images, fp16=half, check_trace=False,
                 pnnxparam=made["m.pnnx.param"], pnnxbin=made["m.pnnx.bin"], pnnxpy=made["m_pnnx.py"],
@@ -77,7 +75,7 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     net.opt.use_vulkan_compute = False
     for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage", "use_bf16_packed"):
         setattr(net.opt, name, False)
-    with _silent():
+    with silent():
         broken = net.load_param(str(path)) or net.load_model(str(sibling(path, "bin")))
     if broken:
         raise ValueError(f"cannot use {path}: ncnn cannot load it")
@@ -92,18 +90,3 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
         return [np.array(maps)[None] for _, maps in found]
 
     return one_by_one(run, fixed_size(card, "ncnn"))
-
-
-@contextlib.contextmanager
-def _silent() -> Any:
-    """Nothing on stdout and stderr, which pnnx and ncnn write to from C++."""
-    kept = [os.dup(1), os.dup(2)]
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 1)
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        for number, copy in enumerate(kept, 1):
-            os.dup2(copy, number)
-            os.close(copy)
