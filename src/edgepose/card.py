@@ -22,10 +22,11 @@ CODECS = {"bottomup": "BottomUp", "topdown": "TopDown"}  # module of edgepose.co
 class Export:
     """How `edgepose export` made a folder, for programs that use its weights without this package.
 
-    runtime: engine. layout: of input and maps, "nchw" or "nhwc". input: (height, width) in pixels, None where it follows
-    the picture. mean, std: what RGB pictures of [0, 1] are normalised with. decode: "none", the outputs are maps; "peaks",
-    see the codec's `peaks_in_graph`. weights: "float32", "float16" or "int8". source, source_sha256: the weights file
-    that it was made from. versions: of the libraries that made it. kept_float: layers an int8 network computes in float.
+    runtime: engine. layout: of input and maps, "nchw" or "nhwc". input: (height, width) in pixels, None where it
+    follows the picture. mean, std: what RGB pictures of [0, 1] are normalised with. decode: "none", the outputs are
+    maps; "peaks", see the codec's `peaks_in_graph`. weights: "float32", "float16" or "int8". source, source_sha256: the
+    weights file that it was made from. versions: of the libraries that made it. kept_float: layers that an int8 network
+    computes in float.
     """
 
     runtime: str

@@ -141,6 +141,7 @@ def info() -> int:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
+    from edgepose.folder import entry, names
     from edgepose.runtimes import cpus
 
     def installed(package: str) -> str | None:
@@ -158,8 +159,14 @@ def info() -> int:
 
     devices = ["cpu"] + ["cuda"] * ("CUDAExecutionProvider" in onnxruntime.get_available_providers())
     print(f"runtime onnx: predicts on {' and '.join(devices)}")
-    torch = installed("torch")
-    print(f"runtime pytorch: {f'torch {torch}' if torch else 'absent'}")
+    for name in (n for n in names("edgepose.runtimes") if n != "onnx"):
+        engine = entry("edgepose.runtimes", name)
+        found = {module: installed(module.split(".")[0]) for module in engine.READS}
+        missing = [module for module, has in found.items() if has is None]
+        line = ", ".join(f"{module} {has}" for module, has in found.items())
+        if missing:
+            line = f'absent: pip install "edgepose[{engine.EXTRA}]"'
+        print(f"runtime {name}: {line}")
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if installed(package) is None]
         line = f'missing {", ".join(missing)}: pip install "edgepose[{extra}]"' if missing else "installed"

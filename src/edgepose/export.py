@@ -1,4 +1,4 @@
-"""Export: any model folder becomes one for another engine, with a certificate that says what that changed in the poses."""
+"""Export: any model folder becomes one for another engine, with a certificate of what that changed in the poses."""
 
 from __future__ import annotations
 
@@ -6,87 +6,25 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
-import numpy as np
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from edgepose import __version__, certificate, models, quantize
+from edgepose import __version__, certificate, quantize
 from edgepose.card import Card, Export
 from edgepose.certificate import View
-from edgepose.codecs import MEAN, STD, Run
+from edgepose.codecs import MEAN, STD
 from edgepose.codecs.bottomup import BottomUp
-from edgepose.detect import boxes
 from edgepose.folder import entry
-from edgepose.predictor import Predictor, load
+from edgepose.origin import Source, batches, score_change, source, views
+from edgepose.predictor import load
 from edgepose.runtimes import need, silent
-from edgepose.sources import find as find_pictures
-from edgepose.sources import read_image, stems
 from edgepose.weights import find
-
-SHIPPED = Path(__file__).parent / "pictures"
-LONGEST, MOST = 384, 24  # side of a certificate's pictures, pixels; their number
-CALIBRATION = 64  # photographs, at most
-
-
-@dataclass(frozen=True)
-class Source:
-    """A model to export. network: torch module. run: what it is compared with. file: its weights."""
-
-    folder: Path
-    card: Card
-    network: Any
-    run: Run
-    file: Path
-
-
-def source(model: str, size: tuple[int, int] | None = None) -> Source:
-    """The PyTorch weights of a model folder, or a torch twin of its ONNX graph, for inputs of `size` (h, w) alone if given.
-
-    `ValueError` if it has neither.
-    """
-    folder = find(model)
-    card = Card.read(folder)
-    if card.export is not None:
-        raise ValueError(f"{folder} is itself an export, to {card.export.runtime}: export its source, {card.model}")
-    files = {name: folder / Path(file).name for name, file in card.weights.items()}
-    if "pytorch" in files:
-        need("train", "torch", "safetensors")
-        from safetensors.torch import load_file
-
-        network = models.build(card)
-        try:
-            network.load_state_dict(load_file(files["pytorch"]))
-        except Exception as error:  # of safetensors and torch
-            raise ValueError(f"cannot use {files['pytorch']}: {' '.join(str(error).split())[:300]}") from error
-        return Source(folder, card, network.eval(), _plain_run(network), files["pytorch"])
-    if "onnx" not in files:
-        raise ValueError(f"{folder} has weights for {', '.join(files) or 'nothing'}; exporting starts from pytorch or onnx")
-    need("export", "torch", "onnx")
-    import onnx
-
-    from edgepose.runtimes import onnx as engine
-    from edgepose.runtimes._twin import Twin
-
-    run = engine.read(card, files["onnx"])
-    return Source(folder, card, Twin(onnx.load(files["onnx"]), size).eval(), run, files["onnx"])
-
-
-def _plain_run(network: Any) -> Run:
-    import torch
-
-    def run(batch: Any) -> Any:
-        with torch.inference_mode():
-            return [maps.numpy() for maps in network(torch.from_numpy(np.ascontiguousarray(batch)))]
-
-    return run
 
 
 def codec_for(card: Card, engine: Any, size: tuple[int, int] | None, dynamic: bool, decode: str) -> Any:
@@ -119,56 +57,6 @@ def codec_for(card: Card, engine: Any, size: tuple[int, int] | None, dynamic: bo
     return replace(codec, canvas=size[::-1]) if size else codec
 
 
-def views(from_: Source, codec: Any, pictures: Path | None) -> list[View]:
-    """The pictures of a certificate, shrunk, with what the source finds in them under `codec` (and the boxes it looks at)."""
-    paths = find_pictures(pictures or SHIPPED)
-    if len(paths) > MOST:
-        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, MOST).round().astype(int)]
-    plain = replace(codec, peaks_in_graph=False)
-    judge, found = Predictor(replace(from_.card, codec=plain), plain, from_.run), []
-    whole = isinstance(codec, BottomUp)
-    finder = None if whole else _finder(from_.folder)
-    for path, name in zip(paths, stems(paths), strict=True):
-        image = _shrunk(read_image(path))
-        where = None
-        if finder is not None:
-            people = finder(image)
-            where = np.round(boxes(people[np.asarray(people.person_scores) >= certificate.SEEN]), 3)
-        poses = judge(image) if where is None else judge(image, where)
-        found.append(View(re.sub(r"[^\w.-]", "_", name), image, where, poses))
-    return found
-
-
-def _shrunk(image: Any) -> Any:
-    h, w = image.shape[:2]
-    zoom = min(1.0, LONGEST / max(h, w))
-    size = (max(1, round(w * zoom)), max(1, round(h * zoom)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if zoom < 1 else image
-
-
-def score_change(from_: Source, product: Predictor, data: str, root: Path, split: str) -> dict[str, Any]:
-    """The data set's first figure with the source's network and with the product's, both under the product's codec.
-
-    Where that codec is not the source's own, its figure as it ships is there too (`source_as_it_ships`).
-    """
-    need("train", "faster_coco_eval", "scipy")
-    from edgepose.data._oks import average_precision
-    from edgepose.evaluate import detections
-
-    kind: Any = entry("edgepose.data", data)
-    records, score = kind.read(root, split), getattr(kind, "score", average_precision)
-    plain = replace(product.codec, peaks_in_graph=False)  # type: ignore[type-var]
-    same = Predictor(from_.card, plain, from_.run, product.detect)
-    tried = {"product": product, "source": same}
-    if replace(plain, **{}) != from_.card.codec:
-        tried["source_as_it_ships"] = Predictor(from_.card, from_.card.codec, from_.run, product.detect)
-    all_figures = {who: score(records, detections(predictor, records)) for who, predictor in tried.items()}
-    name = next(iter(all_figures["product"]))
-    values = {who: round(float(found[name]), 5) for who, found in all_figures.items()}
-    change = round(values["product"] - values["source"], 5)
-    return {"on": f"{data} {split}", "figure": name, **values, "score_change": change}
-
-
 def versions(engine: Any) -> dict[str, str]:
     """Versions of edgepose and of the libraries that an engine's files are made with."""
     found = {"edgepose": __version__}
@@ -181,7 +69,7 @@ def versions(engine: Any) -> dict[str, str]:
 
 
 @contextmanager
-def made_whole(out: Path) -> Any:
+def made_whole(out: Path) -> Iterator[Path]:
     """A folder to fill, which becomes `out` if the block ends well; `ValueError` if that is there and not empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is there already: choose another --out, or remove it")
@@ -230,7 +118,8 @@ def export(
         runtime: the engine: onnx, openvino, ncnn, litert, executorch, coreml or tensorrt.
         out: the folder to make; by default MODEL-RUNTIME here.
         half: store weights as float16.
-        int8: compute in int8 (onnx, openvino, litert); layers that would spoil the maps stay in float (sweep.csv, sweep.png).
+        int8: compute in int8 (onnx, openvino, litert); layers that would spoil the maps stay in float, as sweep.csv and
+            sweep.png show.
         calibrate: folder of photographs for --int8, like those the model will see; some dozens do.
         input_size: height and width of the input, for models of whole pictures, which are fitted into it.
         dynamic: leave the input's size open, which onnx and openvino do anyway.
@@ -256,7 +145,7 @@ def export(
     target = out or Path(f"{Path(model).name}-{runtime}" + "-int8" * int8)
     with made_whole(target) as part:
         canvas = codec.canvas if isinstance(codec, BottomUp) else codec.input_size
-        given = source(model, canvas[::-1] if canvas and not engine.FREE else None)
+        given = source(model, (canvas[1], canvas[0]) if canvas and not engine.FREE else None)
         seen = views(given, codec, pictures)
         kind = "int8" if int8 else "float16" if half else "float32"
         card = _card(given, engine, codec, kind)
@@ -276,27 +165,6 @@ def export(
     said = {True: "passed", False: "FAILED", None: "open: run `edgepose verify` where the engine runs"}[passed]
     print(f"{target}: {total / 1e6:.2f} MB, certificate {said}")
     return 1 if passed is False else 0
-
-
-def batches(given: Source, codec: Any, folder: Path) -> list[Any]:
-    """What the network sees of up to `CALIBRATION` photographs of a folder: (1, 3, h, w) of every scale, or of people."""
-    paths, found = find_pictures(folder), []
-    for i in np.linspace(0, len(paths) - 1, min(len(paths), CALIBRATION)).round().astype(int):
-        image = read_image(paths[i])
-        where = None
-        if not isinstance(codec, BottomUp):
-            people = _finder(given.folder)(image)
-            where = boxes(people[np.asarray(people.person_scores) >= certificate.SEEN])[:2]
-        encoded, _ = replace(codec, flip=False).encode(image, where)
-        found += [batch[k : k + 1] for batch in encoded for k in range(len(batch))]
-    if not found:
-        raise ValueError(f"nobody was found in the photographs of {folder}: nothing to calibrate on")
-    return found
-
-
-@lru_cache(maxsize=1)
-def _finder(folder: Path) -> Predictor:
-    return load(folder)
 
 
 def _card(given: Source, engine: Any, codec: Any, kind: str) -> Card:

@@ -92,7 +92,8 @@ def load(
     """A predictor from the name of a bundled model or from a model folder.
 
     runtime: a file of `edgepose.runtimes`; by default onnx where the folder has it. device: "cpu", "cuda" or the
-    engine's own. threads: CPU threads of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
+    engine's own. threads: CPU threads of the network. flip: also look at the mirrored picture (slower, more accurate);
+    by default what the card says.
     detector: for a model that looks at one person at a time, what finds the people: the name or folder of a model that
     looks at whole pictures, the .onnx file of a detection network (`boxes.from_onnx`), or a function
     (`edgepose.detect`); by default the model that the card names. weights: a released or trained checkpoint (.pth,

@@ -1,6 +1,6 @@
 """int8: which layers a network must keep in float, and the quantization that each engine has.
 
-The sweep quantizes one convolution at a time in PyTorch (weights per output channel, its input per tensor, as the engines
+The sweep quantizes one convolution at a time in PyTorch (weights per output channel, its input per tensor, as engines
 do), runs photographs, and measures how far the maps are off. Noises of layers add up, so the fewest layers are kept in
 float that leave the rest under `BUDGET`.
 """
@@ -23,8 +23,7 @@ from edgepose.codecs import Batch
 from edgepose.results import write_whole
 from edgepose.runtimes import _graph, fixed_size, onnx, silent, whole
 
-import os
-BUDGET = float(os.environ.get('BUDGET','0.02'))  # of the variance of the maps: noise that all int8 layers together may bring
+BUDGET = 0.001  # of the variance of the maps: noise that all int8 layers together may bring
 SHARE = 0.25  # of the multiply-adds that may stay in float
 ENOUGH = 4  # pictures that the sweep runs for each layer
 NEEDS = {  # engine -> extra and modules of its quantization
@@ -36,8 +35,9 @@ NEEDS = {  # engine -> extra and modules of its quantization
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution in the sweep. node: in the ONNX graph. kind: its kernel in words. macs: of a picture. noise: variance
-    of the error in the maps over their own, of the worst output, with this layer alone in int8. kept: in float."""
+    """A convolution in the sweep. node: in the ONNX graph. kind: its kernel in words. macs: of a picture. noise:
+    variance of the error in the maps over their own, of the worst output, with this layer alone in int8. kept: in
+    float."""
 
     node: str
     kind: str
@@ -179,8 +179,8 @@ def leave(layers: Sequence[Layer], folder: Path, title: str) -> list[str]:
 def quantized(
     runtime: str, card: Card, network: Any, path: Path, batches: Sequence[Batch], tick: Any = lambda: None
 ) -> list[Layer]:
-    """Write the int8 weights file of a torch `network` for an engine, calibrated on `batches` of one normalised photograph
-    each; what the sweep found. `ValueError` for an engine without int8.
+    """Write the int8 weights file of a torch `network` for an engine of `NEEDS`, calibrated on `batches` of one
+    normalised photograph each; what the sweep found.
     """
     model = named(card, network)
     layers = sweep(model, batches, len(card.codec.skeleton), tick)
@@ -203,13 +203,15 @@ def write_onnx(card: Card, model: Any, path: Path, batches: Sequence[Batch], kep
             batch = next(self.left, None)
             return None if batch is None else {"images": batch}
 
+    made = {name for node in model.graph.node if node.name in kept for name in node.output}
+    behind = [n.name for n in model.graph.node if n.op_type in ("Clip", "Relu") and n.input[0] in made]
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it recommends a step that changes nothing here
     try:
         with whole(path) as part:
             ort.quantize_static(
                 model, str(part), Reader(), quant_format=ort.QuantFormat.QDQ, per_channel=True,
-                activation_type=ort.QuantType.QUInt8, weight_type=ort.QuantType.QInt8, nodes_to_exclude=list(kept),
+                activation_type=ort.QuantType.QUInt8, weight_type=ort.QuantType.QInt8, nodes_to_exclude=[*kept, *behind],
                 op_types_to_quantize=["Conv", "ConvTranspose", "Add", "Concat", "Clip", "Relu"],
             )  # fmt: skip
     finally:
@@ -218,8 +220,8 @@ def write_onnx(card: Card, model: Any, path: Path, batches: Sequence[Batch], kep
 
 def write_openvino(card: Card, model: Any, path: Path, batches: Sequence[Batch], kept: Sequence[str]) -> None:
     """NNCF's post-training quantization."""
-    import nncf
-    import openvino
+    import nncf  # pyright: ignore[reportMissingImports]
+    import openvino  # pyright: ignore[reportMissingImports]
 
     with silent(), tempfile.TemporaryDirectory() as folder:
         between = Path(folder) / "model.onnx"
@@ -236,7 +238,7 @@ def write_openvino(card: Card, model: Any, path: Path, batches: Sequence[Batch],
 
 def write_litert(card: Card, model: Any, path: Path, batches: Sequence[Batch], kept: Sequence[str]) -> None:
     """AI Edge Quantizer's static quantization: weights per channel, activations int8, pictures and maps float32."""
-    from ai_edge_quantizer import quantizer, recipe_manager
+    from ai_edge_quantizer import quantizer, recipe_manager  # pyright: ignore[reportMissingImports]
 
     from edgepose.runtimes import litert
     from edgepose.runtimes._twin import Twin

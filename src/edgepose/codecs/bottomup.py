@@ -95,8 +95,9 @@ class BottomUp:
     def frame(self, image_size: tuple[int, int], scale: float = 1.0) -> Warp:
         """The warp of a picture of `image_size` (w, h) at a test scale (HigherHRNet, LitePose).
 
-        With a `canvas` the picture is fitted into that. Else the short side becomes `input_size * scale`, the long side follows, rounded up to 64; the aspect is kept and the
-        picture is centred. Pictures longer than `LONGEST` : 1 are zoomed until the long side fits that ratio instead.
+        With a `canvas` the picture is fitted into that. Else the short side becomes `input_size * scale`, the long side
+        follows, rounded up to 64; the aspect is kept and the picture is centred. Pictures longer than `LONGEST` : 1 are
+        zoomed until the long side fits that ratio instead.
         """
         if self.canvas is not None:
             return self._letterbox(image_size, scale)
@@ -176,7 +177,9 @@ class BottomUp:
     def _grouped(self, found: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """People (P, J, 3) and their scores (P,) from peaks (1, J, max_people, 4) that the graph found."""
         if found.shape != (1, len(self.skeleton), self.max_people, 4):
-            raise ValueError(f"peaks of shape {found.shape} for {len(self.skeleton)} joints of {self.max_people} people")
+            raise ValueError(
+                f"peaks of shape {found.shape} for {len(self.skeleton)} joints of {self.max_people} people"
+            )
         rows = [joint[joint[:, 2].astype(np.float64) > self.threshold] for joint in found[0]]
         peaks = [Peaks(r[:, 0], r[:, 1], r[:, 2], r[:, 3:]) for r in rows]
         kinds = self.max_people, self.tag_threshold, self.use_detection_val, self.ignore_too_much

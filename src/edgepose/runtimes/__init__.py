@@ -4,8 +4,8 @@ SUFFIX: of the weights file. EXTRA: of the package, that installs the engine. RE
 file and to make one. FREE: whether a file takes pictures of any size and number; the others take the size of
 `fixed_size`, one picture at a time. LAYOUT: of the file's own input and maps, "nchw" or "nhwc"; a `Run` is always nchw.
 PEAKS: whether it can find peaks in the graph (`BottomUp.peaks_in_graph`, `TopDown.peaks_in_graph`).
-write(card, network, path, half): save a torch network, whole or not at all; `half` stores weights as float16. The card's
-codec says what is written: its size, and whether peaks are found in the graph.
+write(card, network, path, half): save a torch network, whole or not at all; `half` stores weights as float16. The
+card's codec says what is written: its size, and whether peaks are found in the graph.
 read(card, path, device, threads) -> Run: a function from a batch to maps; float16 weights are used as float32.
 Engines are imported inside `write` and `read`, so the core needs none but the one it uses.
 """
@@ -77,7 +77,7 @@ def example(shape: tuple[int, int, int]) -> Any:
 
 
 def compare(run: Run, network: Any, images: Any, tolerance: float) -> None:
-    """`ValueError` unless the maps of a written file are those of the torch `network`, to `tolerance` of their range."""
+    """`ValueError` unless `run` gives the maps of the torch `network`, to `tolerance` of their range."""
     import torch
 
     with torch.inference_mode():

@@ -17,8 +17,8 @@ from edgepose.codecs.topdown import TopDown
 
 
 class WholePeaks(nn.Module):
-    """`network` for whole pictures -> [(n, J, max_people, 4)]: x, y (input pixels), value and tag of the highest peaks of
-    every joint, highest first; what lies below the codec's threshold is for the codec to leave out."""
+    """`network` for whole pictures -> [(n, J, max_people, 4)]: x, y (input pixels), value and tag of the highest peaks
+    of every joint, highest first; what lies below the codec's threshold is for the codec to leave out."""
 
     def __init__(self, network: Any, codec: BottomUp) -> None:
         super().__init__()
@@ -106,7 +106,8 @@ def _newton(at: Any, r: int) -> tuple[Tensor, Tensor]:
     return across.clamp(-1, 1), down.clamp(-1, 1)
 
 
-def with_peaks(network: Any, codec: Any) -> Any:
+def with_peaks(network: Any, codec: Any) -> nn.Module:
     """The network with its peaks found behind it, in eval mode."""
-    kind = WholePeaks if isinstance(codec, BottomUp) else CropPeaks
-    return kind(network, codec).eval()
+    if isinstance(codec, BottomUp):
+        return WholePeaks(network, codec).eval()
+    return CropPeaks(network, codec).eval()

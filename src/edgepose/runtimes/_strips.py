@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 TAPS = 25  # of a depthwise kernel that XNNPACK has a fast path for; 7x7 has 49
 
@@ -56,11 +57,10 @@ def split(network: Any) -> Any:
                 continue
             if child.kernel_size[0] * child.kernel_size[1] <= TAPS or child.dilation != (1, 1):
                 continue
-            follower = children[i + 1] if isinstance(parent, nn.Sequential) and i + 1 < len(children) else (None, None)
-            if isinstance(follower[1], nn.BatchNorm2d):
-                from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-                child = fuse_conv_bn_eval(child, follower[1])
-                setattr(parent, follower[0], nn.Identity())
+            if isinstance(parent, nn.Sequential) and i + 1 < len(children):
+                next_name, norm = children[i + 1]
+                if isinstance(norm, nn.BatchNorm2d):
+                    child = fuse_conv_bn_eval(child, norm)
+                    setattr(parent, next_name, nn.Identity())
             setattr(parent, name, Strips(child))
     return network

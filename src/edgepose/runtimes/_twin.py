@@ -1,4 +1,4 @@
-"""A torch network that computes what an ONNX graph computes: the source of an export where only ONNX weights are at hand.
+"""A torch network that computes what an ONNX graph does: the source of an export where only ONNX weights are at hand.
 
 It knows the operators of the graphs that edgepose writes, and is made of the same convolution modules as its networks,
 so that other engines' exporters trace it as they trace those. What depends on sizes alone (the ramp of tags) stays
@@ -19,8 +19,8 @@ Value = Any  # a Tensor, a number, or a list of numbers (shapes and what is comp
 
 
 class Twin(nn.Module):
-    """`Twin(model)(images) -> [maps, ...]`, the outputs of an ONNX `model` (one input). `model` is kept for engines that
-    read ONNX themselves. `ValueError` names an operator, or a setting of one, that it does not know.
+    """`Twin(model)(images) -> [maps, ...]`, the outputs of an ONNX `model` (one input). `model` is kept for engines
+    that read ONNX themselves. `ValueError` names an operator, or a setting of one, that it does not know.
 
     size: (h, w) of the only input it will get.
     """
@@ -118,7 +118,9 @@ def _conv(node: Any, settings: dict[str, Any], weights: Sequence[np.ndarray]) ->
     else:
         extra = tuple(settings.get("output_padding", (0, 0)))
         made = nn.ConvTranspose2d(weight.shape[0], weight.shape[1] * groups, kernel, output_padding=extra, **options)
-    state = dict(zip(("weight", "bias"), (torch.from_numpy(w.astype(np.float32)) for w in weights), strict=False))
+    state: dict[str, Any] = dict(
+        zip(("weight", "bias"), (torch.from_numpy(w.astype(np.float32)) for w in weights), strict=False)
+    )
     made.load_state_dict(state)
     return made
 
@@ -146,7 +148,8 @@ def _cast(x: Value, to: int, **_: Any) -> Value:
     from onnx import TensorProto
 
     if isinstance(x, Tensor):
-        return x.to({TensorProto.FLOAT: torch.float32, TensorProto.FLOAT16: torch.float16}[to])
+        kinds: dict[int, Any] = {TensorProto.FLOAT: torch.float32, TensorProto.FLOAT16: torch.float16}
+        return x.to(kinds[to])
     return x
 
 
@@ -187,7 +190,7 @@ def _resize(x: Tensor, _: Any, scales: list[float], *sizes: Any, mode: bytes, co
     return F.interpolate(x, scale_factor=scales[2:], mode="nearest")
 
 
-def _pool(x: Tensor, kernel_shape: list[int], strides: list[int] = [1, 1], pads: Any = (0, 0, 0, 0), **_: Any) -> Tensor:
+def _pool(x: Tensor, kernel_shape: Any, strides: Any = (1, 1), pads: Any = (0, 0, 0, 0), **_: Any) -> Tensor:
     if any(pads):
         raise ValueError(f"an AveragePool with pads {pads} is not known")
     return F.avg_pool2d(x, kernel_shape, strides)

@@ -19,7 +19,7 @@ FREE, LAYOUT, PEAKS = False, "nchw", False
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
     """Export a torch module for single pictures of the codec's one size; `half` stores and computes in float16."""
     need(EXTRA, *WRITES)
-    import coremltools as ct
+    import coremltools as ct  # pyright: ignore[reportMissingImports]
     import torch
 
     h, w = fixed_size(card, "coreml")
@@ -44,9 +44,11 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     unusable file or device, and on any system but macOS.
     """
     if platform.system() != "Darwin":
-        raise ValueError(f"coreml runs on macOS alone, this is {platform.system()}: the folder is complete all the same")
+        raise ValueError(
+            f"coreml runs on macOS alone, this is {platform.system()}: the folder is complete all the same"
+        )
     need(EXTRA, *READS)
-    import coremltools as ct
+    import coremltools as ct  # pyright: ignore[reportMissingImports]
 
     units = {"cpu": ct.ComputeUnit.CPU_ONLY, "gpu": ct.ComputeUnit.CPU_AND_GPU, "npu": ct.ComputeUnit.CPU_AND_NE}
     if device not in units:

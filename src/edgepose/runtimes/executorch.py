@@ -37,8 +37,8 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
 
 
 def _lowered(program: Any) -> bytes:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner  # pyright: ignore[reportMissingImports]
+    from executorch.exir import to_edge_transform_and_lower  # pyright: ignore[reportMissingImports]
 
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -52,12 +52,13 @@ def _lowered(program: Any) -> bytes:
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:
-    """The program on the CPU; `threads` sets XNNPACK's number for the whole process. `ValueError` for an unusable file or
-    device.
+    """The program on the CPU, with XNNPACK's own number of `threads`: its Python runtime cannot be told one.
+
+    `ValueError` for an unusable file or device.
     """
     need(EXTRA, *READS)
     import torch
-    from executorch.runtime import Runtime
+    from executorch.runtime import Runtime  # pyright: ignore[reportMissingImports]
 
     if device != "cpu":
         raise ValueError(f"no device {device!r} for executorch here: it is cpu")

@@ -1,4 +1,4 @@
-"""LiteRT (TensorFlow Lite): phones, boards and their accelerators, made through litert-torch. Pictures and maps are nhwc."""
+"""LiteRT (TensorFlow Lite): phones, boards and their accelerators, made through litert-torch. It works in nhwc."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
     Wide depthwise convolutions are split first (`_strips`).
     """
     need(EXTRA, *WRITES, *(("ai_edge_quantizer",) if half else ()))
-    import litert_torch
+    import litert_torch  # pyright: ignore[reportMissingImports]
     import torch
 
     from edgepose.runtimes._strips import split
@@ -41,7 +41,7 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
 
 def _halve(path: Path) -> None:
     """Store the weights of a file as float16, behind a dequantization to float32."""
-    from ai_edge_quantizer import quantizer, recipe_manager
+    from ai_edge_quantizer import quantizer, recipe_manager  # pyright: ignore[reportMissingImports]
 
     manager = recipe_manager.RecipeManager()
     every = recipe_manager.qtyping.TFLOperationName.ALL_SUPPORTED
@@ -57,7 +57,7 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     `ValueError` for an unusable file or device.
     """
     need(EXTRA, *READS)
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
 
     if device != "cpu":
         raise ValueError(f"no device {device!r} for litert here: it is cpu")

@@ -23,13 +23,15 @@ FREE, LAYOUT, PEAKS = False, "nchw", False
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
     """Export a torch module for single pictures of the codec's one size; `half` stores weights as float16."""
     need(EXTRA, *WRITES)
-    import pnnx
+    import pnnx  # pyright: ignore[reportMissingImports]
     import torch
 
     h, w = fixed_size(card, "ncnn")
     network, images = network.cpu().eval(), example((1, h, w))
     with whole(path, "bin") as part, tempfile.TemporaryDirectory() as folder:
-        made = {name: str(Path(folder) / name) for name in ("m.pnnx.param", "m.pnnx.bin", "m_pnnx.py", "m.onnx", "m.py")}
+        made = {
+            name: str(Path(folder) / name) for name in ("m.pnnx.param", "m.pnnx.bin", "m_pnnx.py", "m.onnx", "m.py")
+        }
         with torch.no_grad(), silent():
             pnnx.export(
                 _tupled(network), str(Path(folder) / "m.pt"), images, fp16=half, check_trace=False,
@@ -63,13 +65,14 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     `ValueError` for an unusable file or device.
     """
     need(EXTRA, *READS)
-    import ncnn
+    import ncnn as module  # pyright: ignore[reportMissingImports]
 
     if device != "cpu":
         raise ValueError(f"no device {device!r} for ncnn here: it is cpu")
     path = Path(path)
     if not sibling(path, "bin").is_file():
         raise ValueError(f"cannot use {path}: {sibling(path, 'bin').name}, which holds its weights, is missing")
+    ncnn: Any = module
     net = ncnn.Net()
     net.opt.num_threads = threads or cpus()
     net.opt.use_vulkan_compute = False

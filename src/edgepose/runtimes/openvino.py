@@ -18,7 +18,7 @@ FREE, LAYOUT, PEAKS = True, "nchw", True
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
     """Export a torch module by way of ONNX; see `runtimes.onnx.write`. `half` stores weights as float16."""
     need(EXTRA, *WRITES)
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     with whole(path, "bin") as part, tempfile.TemporaryDirectory() as folder:
         between = Path(folder) / "model.onnx"
@@ -33,7 +33,7 @@ def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None 
     `ValueError` for an unusable file or device.
     """
     need(EXTRA, *READS)
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     path, core = Path(path), openvino.Core()
     kinds = sorted({name.split(".")[0].lower() for name in core.available_devices} | {"auto"})

@@ -17,7 +17,7 @@ FREE, LAYOUT, PEAKS = False, "nchw", False
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
     """Build an engine from a torch module, by way of ONNX, on the GPU it is for; `half` stores weights as float16."""
     need(EXTRA, *WRITES)
-    import tensorrt as trt
+    import tensorrt as trt  # pyright: ignore[reportMissingImports]
 
     (h, w), log = fixed_size(card, "tensorrt"), trt.Logger(trt.Logger.ERROR)
     _gpu("cuda")
@@ -54,11 +54,12 @@ def _gpu(device: str) -> Any:
 
 
 def read(card: Card, path: str | Path, device: str = "cuda", threads: int | None = None) -> Run:
-    """The engine on an NVIDIA GPU ("cpu", the common default, is taken for the first). `ValueError` for an unusable file or
-    device.
+    """The engine on an NVIDIA GPU ("cpu", the common default, is taken for the first).
+
+    `ValueError` for an unusable file or device.
     """
     need(EXTRA, *READS)
-    import tensorrt as trt
+    import tensorrt as trt  # pyright: ignore[reportMissingImports]
     import torch
 
     place = _gpu("cuda" if device == "cpu" else device)
