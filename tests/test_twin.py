@@ -152,6 +152,6 @@ def test_peaks_in_the_graph_exclude_what_needs_whole_maps():
             replace(BottomUp(flip=False, refine=False), peaks_in_graph=True, **wrong)
     with pytest.raises(ValueError, match="peaks_in_graph"):
         TopDown(flip=True, peaks_in_graph=True)
+    codec = BottomUp(_tiny.SKELETON, flip=False, refine=False, peaks_in_graph=True)
     with pytest.raises(ValueError, match=r"peaks of shape \(1, 3, 2, 4\)"):
-        codec = BottomUp(_tiny.SKELETON, flip=False, refine=False, peaks_in_graph=True)
         codec.decode([[np.zeros((1, 3, 2, 4), np.float32)]], [[codec.frame((64, 64))]])

@@ -49,7 +49,7 @@ class Limits:
 LIMITS = {  # by how weights are stored
     "float32": Limits(0.01, 0.05, 0.05, 0.0, 0.001),
     "float16": Limits(0.1, 0.5, 2.0, 0.0, 0.005),
-    "int8": Limits(1.5, 4.0, None, 0.1, 0.02),
+    "int8": Limits(1.0, 4.0, None, 0.1, 0.02),
 }
 
 

@@ -211,7 +211,8 @@ def write_onnx(card: Card, model: Any, path: Path, batches: Sequence[Batch], kep
         with whole(path) as part:
             ort.quantize_static(
                 model, str(part), Reader(), quant_format=ort.QuantFormat.QDQ, per_channel=True,
-                activation_type=ort.QuantType.QUInt8, weight_type=ort.QuantType.QInt8, nodes_to_exclude=[*kept, *behind],
+                activation_type=ort.QuantType.QUInt8, weight_type=ort.QuantType.QInt8,
+                nodes_to_exclude=[*kept, *behind],
                 op_types_to_quantize=["Conv", "ConvTranspose", "Add", "Concat", "Clip", "Relu"],
             )  # fmt: skip
     finally:
