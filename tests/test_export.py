@@ -74,7 +74,8 @@ def test_a_canvas_gives_every_picture_the_same_input_and_joints_in_place(tmp_pat
     found = predictor(_tiny.picture(joints, size, 6.0))
     assert set(shapes) == {(1 + flip, 3, 256, 384)}
     assert len(found) == 1
-    assert np.linalg.norm(found.xy[0] - np.array(joints), axis=1).max() < 1.8
+    zoom = min(384 / size[0], 256 / size[1]) / max(scales)  # at scale 1; the codec is good to a pixel of its input
+    assert np.linalg.norm(found.xy[0] - np.array(joints), axis=1).max() < max(1.1, 1.1 / zoom)
 
 
 def test_a_canvas_whose_scales_split_map_pixels_is_refused():
