@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 . scripts/_venv.sh
 make_venv .venv-test
 bin=$(pwd)/.venv-test/bin
-"$bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,train,export]"
+"$bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,train,export,openvino,ncnn]"
 PATH=$bin:$PATH
 export PATH
 failed=""

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image as PIL
 
 from edgepose import __version__, catalogue, cli
+from edgepose.folder import names
 
 JOINTS = ((100, 40), (120, 100), (90, 180))
 
@@ -376,7 +377,8 @@ def test_info_names_missing_extras(monkeypatch, capsys):
     assert 'extra train: missing torch: pip install "edgepose[train]"' in out
     assert f"edgepose {__version__}" in out
     assert "runtime onnx: predicts on cpu" in out
-    assert "runtime pytorch: absent" in out
+    assert 'runtime pytorch: absent: pip install "edgepose[train]"' in out
+    assert all(f"runtime {name}: " in out for name in names("edgepose.runtimes"))
 
 
 def test_models_and_info_need_only_the_core(here):

@@ -19,6 +19,30 @@ CODECS = {"bottomup": "BottomUp", "topdown": "TopDown"}  # module of edgepose.co
 
 
 @dataclass(frozen=True)
+class Export:
+    """How `edgepose export` made a folder, for programs that use its weights without this package.
+
+    runtime: engine. layout: of input and maps, "nchw" or "nhwc". input: (height, width) in pixels, None where it
+    follows the picture. mean, std: what RGB pictures of [0, 1] are normalised with. decode: "none", the outputs are
+    maps; "peaks", see the codec's `peaks_in_graph`. weights: "float32", "float16" or "int8". source, source_sha256: the
+    weights file that it was made from. versions: of the libraries that made it. kept_float: layers that an int8 network
+    computes in float.
+    """
+
+    runtime: str
+    layout: str
+    input: tuple[int, int] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    decode: str
+    weights: str
+    source: str
+    source_sha256: str
+    versions: dict[str, str]
+    kept_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Card:
     """What a saved model is.
 
@@ -29,6 +53,7 @@ class Card:
     data, licence, command, hours, notes: how the weights were made. scores: name -> measured figure.
     detector: name of the model that finds the people, for a network that looks at one person at a time.
     gops: of a binary network, whose gmacs are its real multiply-adds alone: those and 1/64 of its binary ones, / 1e9.
+    export: how the weights were made from another folder's, if they were.
     """
 
     model: str
@@ -46,6 +71,7 @@ class Card:
     hours: str = ""
     detector: str = ""
     gops: float | None = None
+    export: Export | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -102,7 +128,12 @@ def _plain(value: Any) -> dict[str, Any]:
     """The fields of a dataclass as JSON values."""
     plain = {f.name: getattr(value, f.name) for f in fields(value)}
     for name, v in plain.items():
-        plain[name] = v.to_dict() if isinstance(v, Skeleton) else list(v) if isinstance(v, tuple) else v
+        if isinstance(v, Skeleton):
+            plain[name] = v.to_dict()
+        elif isinstance(v, Export):
+            plain[name] = _plain(v)
+        else:
+            plain[name] = list(v) if isinstance(v, tuple) else v
     return plain
 
 

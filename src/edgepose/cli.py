@@ -35,6 +35,7 @@ def info() -> int:
     from importlib.metadata import PackageNotFoundError, version
 
     from edgepose.fastest import lines
+    from edgepose.folder import entry, names
     from edgepose.runtimes import cpus
 
     def installed(package: str) -> str | None:
@@ -52,8 +53,14 @@ def info() -> int:
 
     devices = ["cpu"] + ["cuda"] * ("CUDAExecutionProvider" in onnxruntime.get_available_providers())
     print(f"runtime onnx: predicts on {' and '.join(devices)}")
-    torch = installed("torch")
-    print(f"runtime pytorch: {f'torch {torch}' if torch else 'absent'}")
+    for name in (n for n in names("edgepose.runtimes") if n != "onnx"):
+        engine = entry("edgepose.runtimes", name)
+        found = {module: installed(module.split(".")[0]) for module in engine.READS}
+        missing = [module for module, has in found.items() if has is None]
+        line = ", ".join(f"{module} {has}" for module, has in found.items())
+        if missing:
+            line = f'absent: pip install "edgepose[{engine.EXTRA}]"'
+        print(f"runtime {name}: {line}")
     for line in lines():
         print(f"fastest engine: {line}")
     for extra, packages in EXTRAS.items():
@@ -104,6 +111,8 @@ LATE = {  # command -> module, function, what it must be able to import, line fo
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
     "search": ("edgepose.search.run", "run", ("torch", "lightning_fabric"), "Find the best network within a budget."),
     "recalibrate": ("edgepose.recalibrate", "run", ("torch",), "Measure the BatchNorm statistics of a model anew."),
+    "export": ("edgepose.export", "export", (), "Make a model folder for another engine, with a certificate."),
+    "verify": ("edgepose.certificate", "verify", (), "Repeat an exported model's certificate on this machine."),
     "data check": ("edgepose.check", "run", (), "Check a labelled data set and draw its labels."),
     "data convert": ("edgepose.convert", "run", (), "Convert labels: COCO, YOLO, CVAT, Label Studio."),
 }

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
 import json
 import os
 import platform
 import statistics
 import sys
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +119,12 @@ def _best(times: dict[str, float], first: str) -> str:
 
 
 def _key(folder: Path, card: Card, engines: list[str], threads: int) -> str:
-    """Of the machine, the engines' versions, the weights (name, size, time of change) and the threads."""
-    owners = packages_distributions()
-    modules = sorted({module for name in engines for module in entry("edgepose.runtimes", name).READS})
-    dists = sorted({dist for module in modules for dist in owners.get(module.partition(".")[0], [])})
+    """Of the machine, the engines' packages (when installed), the weights (size, time of change) and the threads."""
     facts: list[Any] = [platform.node(), processor(), cpus(), sys.version_info[:2], threads]
-    facts += [[dist, version(dist)] for dist in dists]
+    for module in sorted({module for name in engines for module in entry("edgepose.runtimes", name).READS}):
+        spec = importlib.util.find_spec(module.partition(".")[0])
+        origin = spec.origin if spec is not None else None
+        facts.append([module, os.stat(origin).st_mtime_ns if origin and os.path.exists(origin) else None])
     for engine in engines:
         path = folder / Path(card.weights[engine]).name
         facts.append([engine, path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else [engine])

@@ -144,3 +144,22 @@ def pareto(
     ax.set_ylabel(score, color=INK)
     ax.legend(frameon=False, fontsize=9, loc="upper left")
     return png(fig)
+
+
+def layer_noise(rows: Sequence[tuple[str, str, float, bool]], title: str) -> bytes:
+    """Noise of each layer (node, kind, noise, kept in float) with that layer alone in int8, in the graph's order."""
+    fig = figure(8.6, 4.4)
+    ax = axes(fig.subplots(), f"{title}: error of the maps with one layer in int8", "y")
+    noise = np.maximum([row[2] for row in rows], 1e-9)
+    for kept, colour, label in ((False, SERIES[0], "int8"), (True, SERIES[1], "kept in float")):
+        at = [i for i, row in enumerate(rows) if row[3] == kept]
+        if at:
+            ax.vlines(at, noise.min() / 2, noise[at], colors=colour, linewidth=1.4)
+            ax.plot(at, noise[at], "o", color=colour, markersize=4.5, label=label)
+    for i in np.argsort(-noise)[:5]:
+        ax.annotate(rows[i][1], (i, noise[i]), xytext=(4, 4), textcoords="offset points", fontsize=8, color=INK)
+    ax.set_yscale("log")
+    ax.set_xlabel("convolution, in the order of the graph", fontsize=9, color=INK)
+    ax.set_ylabel("error variance / variance of the maps", fontsize=9, color=INK)
+    ax.legend(frameon=False, fontsize=9)
+    return png(fig)

@@ -182,8 +182,8 @@ def load(
     """A predictor from the name of a bundled model or from a model folder.
 
     runtime: engine, of those the folder has weights for; by default the fastest that is installed (`fastest.choose`),
-    off the CPU onnx. device: "cpu" or "cuda". threads: CPU threads of the network. flip: also look at the mirrored
-    picture (slower, more accurate); by default what the card says.
+    off the CPU onnx. device: "cpu", "cuda" or the engine's own. threads: CPU threads of the network. flip: also look at
+    the mirrored picture (slower, more accurate); by default what the card says.
     detector: for a model that looks at one person at a time, what finds the people: the name or folder of a model that
     looks at whole pictures, the .onnx file of a detection network (`boxes.from_onnx`), or a function
     (`edgepose.detect`); by default the model that the card names. weights: a released or trained checkpoint (.pth,
@@ -201,7 +201,8 @@ def load(
         once_more = partial(from_onnx, detector, device, 1)
         return _joined(predictor, from_onnx(detector, device, threads), 1, once_more)
     named = detector or predictor.card.detector or DETECTOR
-    finder = load(named, None, device, threads, flip)
+    place = device if device.partition(":")[0] in ("cpu", "cuda") else "cpu"  # others are the engine's own
+    finder = load(named, None, place, threads, flip)
     if not isinstance(finder.codec, BottomUp):
         raise ValueError(f"{named} cannot find people: it looks at one person at a time itself")
     finder.codec = replace(finder.codec, threshold=min(FAINT, finder.codec.threshold))
@@ -246,7 +247,7 @@ def _saved(model: str | Path, runtime: str | None, device: str, threads: int | N
     if name not in card.weights:
         raise ValueError(f"{folder} has no weights for {name!r}, only for {', '.join(names)}")
     path = folder / Path(card.weights[name]).name
-    if not path.is_file():
+    if not path.exists():  # some engines' files are folders
         raise ValueError(f"{folder} is incomplete: {path.name} is missing")
     return card, engine.read(card, path, device, threads), name
 

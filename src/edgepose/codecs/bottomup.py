@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgepose.codecs import Batch, Image, Maps, Targets, normalise
 from edgepose.codecs.blocks import block_maxima, row_maxima
 from edgepose.codecs.crop import crop
-from edgepose.codecs.grouping import group
+from edgepose.codecs.grouping import Peaks, group, match
 from edgepose.codecs.heatmap import gaussian_targets, joint_table
 from edgepose.codecs.tagmaps import TagMaps
 from edgepose.poses import Poses
@@ -34,6 +34,10 @@ class BottomUp:
     use_detection_val, ignore_too_much, adjust, refine: see `grouping.group`.
     flip_shift: input pixels that `flip` moves people to the right, taken back. Targets are truncated to the left in the
     picture and in its mirror image alike, so the mean of both lies half a pixel off; 0 keeps the reference's drift.
+    canvas: (w, h) of the network input for engines that take one size only: pictures are fitted into it, whatever their
+    aspect, with black around them; smaller test scales fill its upper left part. None: the input follows the picture.
+    peaks_in_graph: the network's output is (n, J, max_people, 4): x, y, value and tag of the highest peaks, found in
+    the graph at the network input's size; only with one scale, without `flip` and `refine`, which need whole maps.
     Raises `ValueError` for values outside these.
     """
 
@@ -52,6 +56,8 @@ class BottomUp:
     adjust: bool = True
     refine: bool = True
     flip_shift: float = 0.5
+    canvas: tuple[int, int] | None = None
+    peaks_in_graph: bool = False
 
     def __post_init__(self) -> None:
         for name, good in (
@@ -61,16 +67,40 @@ class BottomUp:
             ("max_people", self.max_people > 0),
             ("threshold", self.threshold >= 0),
             ("nms_kernel", self.nms_kernel > 0 and self.nms_kernel % 2 == 1),
+            ("canvas", self.canvas is None or all(self._fits(s) for s in self.scales)),
+            ("peaks_in_graph", not self.peaks_in_graph or (len(self.scales) == 1 and not (self.flip or self.refine))),
         ):
             if not good:
                 raise ValueError(f"BottomUp cannot have {name} = {getattr(self, name)!r}")
 
+    def _fits(self, scale: float) -> bool:
+        """Whether the part of the canvas that a test scale fills has whole map pixels."""
+        sides = [side * scale / max(self.scales) for side in self.canvas or ()]
+        return len(sides) == 2 and all(s > 0 and s % max(self.strides) == 0 for s in sides)
+
+    def _part(self, warp: Warp, scale: float) -> tuple[int, int]:
+        """(w, h) of what a test scale fills of the network input that `warp` leads to: all of it without a canvas."""
+        if self.canvas is None:
+            return warp.size
+        return int(self.canvas[0] * scale / max(self.scales)), int(self.canvas[1] * scale / max(self.scales))
+
+    def _letterbox(self, image_size: tuple[int, int], scale: float) -> Warp:
+        """The warp that fits a picture of `image_size` (w, h) into the part of the canvas for a test scale, centred."""
+        assert self.canvas is not None
+        part = np.array([side * scale / max(self.scales) for side in self.canvas])
+        zoom = float((part / image_size).min())
+        shift = part / 2 - 0.5 - zoom * (np.array(image_size) / 2 - 0.5)
+        return Warp(np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]]), self.canvas)
+
     def frame(self, image_size: tuple[int, int], scale: float = 1.0) -> Warp:
         """The warp of a picture of `image_size` (w, h) at a test scale (HigherHRNet, LitePose).
 
-        The short side becomes `input_size * scale`, the long side follows, rounded up to 64; the aspect is kept and the
-        picture is centred. Pictures longer than `LONGEST` : 1 are zoomed until the long side fits that ratio instead.
+        With a `canvas` the picture is fitted into that. Else the short side becomes `input_size * scale`, the long side
+        follows, rounded up to 64; the aspect is kept and the picture is centred. Pictures longer than `LONGEST` : 1 are
+        zoomed until the long side fits that ratio instead.
         """
+        if self.canvas is not None:
+            return self._letterbox(image_size, scale)
         w, h = image_size
         least = min(self.scales)
         short = int((least * self.input_size + 63) // 64 * 64)
@@ -109,7 +139,12 @@ class BottomUp:
         """
         main = self.scales.index(1.0) if len(self.scales) > 1 else 0
         warp, scale = warps[main][0], self.scales[main]
-        size = (int(warp.size[0] / scale), int(warp.size[1] / scale))
+        part = self._part(warp, scale)
+        size = (int(part[0] / scale), int(part[1] / scale))
+        if self.peaks_in_graph:
+            return self._poses(*self._grouped(maps[0][0]), warp, np.ones(2))
+        if self.canvas is not None:
+            maps = [self._filled(outputs, w[0], s) for outputs, w, s in zip(maps, warps, self.scales, strict=True)]
         heat, top = self._heat(maps, size)
         finest = (maps[main][-1].shape[3], maps[main][-1].shape[2])
         tags = TagMaps.resized(self._both(maps[main][0], slice(len(self.skeleton), None)), [finest, size])
@@ -126,18 +161,44 @@ class BottomUp:
             refine=self.refine,
             top=top,
         )
+        if len(maps[main][0]) == 2:
+            people[..., 0] -= np.float32(self.flip_shift * size[0] / part[0])
+        return self._poses(people, scores, warp, np.divide(part, size))
+
+    def _poses(self, people: NDArray, scores: NDArray, warp: Warp, pitch: NDArray) -> Poses:
+        """People (P, J, 3) in pixels of which each is `pitch` input pixels -> poses in image pixels."""
         if not len(people):
             return Poses.empty(self.skeleton)
-        if len(maps[main][0]) == 2:
-            people[..., 0] -= np.float32(self.flip_shift * size[0] / warp.size[0])
         found = people[..., 2:] > 0
-        xy = np.where(found, warp.back(people[..., :2] * np.divide(warp.size, size)), 0)
+        xy = np.where(found, warp.back(people[..., :2] * pitch), 0)
         low, high = np.where(found, xy, np.inf).min(1), np.where(found, xy, -np.inf).max(1)
         return Poses(xy, people[..., 2], self.skeleton, scores, boxes=np.concatenate([low, high], 1))
 
     def heatmaps(self, maps: Sequence[Maps], size: tuple[int, int]) -> NDArray[np.float32]:
         """The heatmaps (J, h, w) at `size` (w, h) that `decode` looks for peaks in; `maps` of every scale."""
         return self._heat(maps, size)[0]
+
+    def _grouped(self, found: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """People (P, J, 3) and their scores (P,) from peaks (1, J, max_people, 4) that the graph found."""
+        if found.shape != (1, len(self.skeleton), self.max_people, 4):
+            raise ValueError(
+                f"peaks of shape {found.shape} for {len(self.skeleton)} joints of {self.max_people} people"
+            )
+        rows = [joint[joint[:, 2].astype(np.float64) > self.threshold] for joint in found[0]]
+        peaks = [Peaks(r[:, 0], r[:, 1], r[:, 2], r[:, 3:]) for r in rows]
+        kinds = self.max_people, self.tag_threshold, self.use_detection_val, self.ignore_too_much
+        people = match(peaks, *kinds)
+        return people, people[..., 2].mean(1)
+
+    def _filled(self, outputs: Maps, warp: Warp, scale: float) -> Maps:
+        """The maps of the part of the canvas that a test scale fills; of mirrored pictures that is on the right."""
+        part = self._part(warp, scale)
+        cut = []
+        for output in outputs:
+            h, w = output.shape[2:]
+            h, w = part[1] * h // warp.size[1], part[0] * w // warp.size[0]
+            cut.append(np.concatenate([output[:1, :, :h, :w], output[1:, :, :h, output.shape[3] - w :]]))
+        return cut
 
     def _both(self, output: NDArray, channels: slice) -> NDArray[np.float32]:
         """(n, J, h, w) `channels` of an output; those of the mirrored picture are mirrored back."""

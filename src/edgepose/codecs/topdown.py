@@ -26,6 +26,8 @@ class TopDown:
     its mirror image are three quarters of a map pixel apart (HRNet); no effect with `"udp"`.
     padding: the crop's side over the box's. threshold: joints above it count in a person's score.
     mean, std: what pictures (RGB, 0 to 1) are normalised with: ImageNet's, but for imported hourglasses of MPII.
+    peaks_in_graph: the network's output is (n, J, 3): x, y (map pixels) and value of the highest peak of every joint,
+    found in the graph; only without `flip`, which averages maps.
     With `"udp"` lengths are measured between the centres of the first and the last pixel, so that a mirrored map is the
     map of the mirrored crop, and targets are not rounded. Raises `ValueError` for values outside these.
     """
@@ -41,6 +43,7 @@ class TopDown:
     threshold: float = 0.2
     mean: RGB = (0.485, 0.456, 0.406)
     std: RGB = (0.229, 0.224, 0.225)
+    peaks_in_graph: bool = False
 
     def __post_init__(self) -> None:
         for name, good in (
@@ -49,6 +52,7 @@ class TopDown:
             ("sigma", self.sigma > 0),
             ("padding", self.padding > 0),
             ("std", min(self.std) > 0),
+            ("peaks_in_graph", not (self.peaks_in_graph and self.flip)),
         ):
             if not good:
                 raise ValueError(f"TopDown cannot have {name} = {getattr(self, name)!r}")
@@ -111,6 +115,10 @@ class TopDown:
         if not maps:
             return Poses.empty(self.skeleton)
         heat, frames = np.asarray(maps[0][-1], np.float32), warps[0]
+        if self.peaks_in_graph:
+            if heat.shape != (len(frames), len(self.skeleton), 3):
+                raise ValueError(f"peaks of shape {heat.shape} for {len(frames)} crops of {len(self.skeleton)} joints")
+            return self._poses(heat[..., :2], heat[..., 2], frames)
         if heat.ndim != 4 or heat.shape[1] != len(self.skeleton) or len(heat) != len(frames):
             raise ValueError(f"maps of shape {heat.shape} for {len(frames)} crops and {len(self.skeleton)} joints")
         if self.flip:
@@ -119,7 +127,10 @@ class TopDown:
             if self.shift_flipped and self.decode_with != "udp":
                 back = np.concatenate([back[..., :1], back[..., :-1]], 3)
             heat, frames = (heat[:people] + back) / 2, frames[:people]
-        xy, scores = peaks(heat, self.decode_with, self.sigma)
+        return self._poses(*peaks(heat, self.decode_with, self.sigma), frames)
+
+    def _poses(self, xy: NDArray, scores: NDArray, frames: Sequence[Warp]) -> Poses:
+        """People from peaks (n, J, 2) in map pixels and their values (n, J)."""
         scores = np.maximum(scores, 0)
         xy = np.stack([warp.back(person * self._pitch()) for warp, person in zip(frames, xy, strict=True)])
         sure = scores > self.threshold

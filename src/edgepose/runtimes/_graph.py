@@ -108,6 +108,20 @@ def halve(model: Any) -> None:
     graph.node.extend(casts + rest)
 
 
+def widen(model: Any) -> None:
+    """Undo `halve`: float32 weights, without the Cast behind them."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    weights = {w.name: w for w in graph.initializer}
+    for node in [n for n in graph.node if n.op_type == "Cast" and n.input[0] in weights]:
+        if helper.get_attribute_value(node.attribute[0]) == TensorProto.FLOAT:
+            array = numpy_helper.to_array(weights[node.input[0]]).astype(np.float32)
+            graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+            graph.node.remove(node)
+    _drop_unused(graph)
+
+
 def strip(model: Any) -> None:
     """Drop what the exporter notes for debugging (names of Python classes, stack traces, inner shapes)."""
     del model.graph.value_info[:], model.metadata_props[:], model.graph.metadata_props[:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,67 +12,94 @@ import numpy as np
 
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
-from edgepose.runtimes import _graph, cpus, need
+from edgepose.runtimes import _graph, compare, cpus, example, fixed_size, free, need, whole
 
 SUFFIX = "onnx"
-READS = ("onnxruntime",)
+EXTRA, READS, WRITES = "export", ("onnxruntime",), ("torch", "onnx", "onnxscript")
+FREE, LAYOUT, PEAKS = True, "nchw", True
 
 
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
-    """Export a torch module; batch size is free, height and width too where the codec takes whole pictures.
+    """Export a torch module; batch size is free, height and width too where the codec takes pictures of any size.
 
-    `half` stores weights as float16, which halves the file; they become float32 again when it is loaded. The written
-    file must give the network's maps (to 1e-4 of their range; 5e-2 with `half`), else `ValueError` and no file. Of a
-    binary network, where a sign that flips on a rounding tie may change all maps, the graph must give them in float64.
+    A `Twin` of an ONNX graph is that graph again. `half` stores weights as float16, which halves the file; they become
+    float32 again when it is loaded. The written file must give the network's maps (to 1e-4 of their range; 5e-2 with
+    `half`), else `ValueError` and no file. Of a binary network, where a sign that flips on a rounding tie may change
+    all maps, the graph must give them in float64.
     """
-    need("export", "torch", "onnx", "onnxscript")
+    need(EXTRA, *WRITES)
     import onnx
-    import torch
 
     from edgepose.models._binary import is_binary
-    from edgepose.models._folded import folded
 
     binary = is_binary(network)
     if binary and half:
         raise ValueError("a binary network is exported with float32 constants: float16 would move its thresholds")
-    path, part = Path(path), Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    network = folded(network.cpu()) if binary else copy.deepcopy(network).cpu().eval()
-    codec: Any = card.codec
-    size = codec.input_size  # int: short side, the other is free; (w, h): fixed
-    whole = isinstance(size, int)
-    traced, *checked = [(2, 128, 192), (1, 128, 128), (3, 64, 192)] if whole else [(n, *size[::-1]) for n in (2, 1, 3)]
-    free: dict[int, Any] = dict.fromkeys((0, 2, 3) if whole else (0,), torch.export.Dim.DYNAMIC)
-    with torch.inference_mode():
-        names = [f"maps{i}" for i in range(len(network(_example(traced))))]
-    model = _export(network, (_example(traced),), names, free)
-    _graph.strip(model)
-    _graph.merge_summed_deconvs(model)
-    _graph.fold_norms(model)
-    try:
+    model = graph(card, network)
+    with whole(path) as part:
         for stored_half in (False, True)[: 1 + half]:
             if stored_half:
                 _graph.halve(model)
             onnx.save(model, part)
             run = read(card, part, threads=1)
             if binary:
-                _compare(_reference(model), network.double(), _example((1, traced[1], traced[2])).double(), 1e-6)
-                network.float()
-            for shape in checked:
-                if binary:
-                    _check_shapes(run, network, _example(shape))
-                    continue
-                _compare(run, network, _example(shape), 5e-2 if stored_half else 1e-4)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+                _check_binary(run, model, card, network)
+            else:
+                check(run, card, network, stored_half)
 
 
-def _example(shape: tuple[int, int, int]) -> Any:
-    """A batch of `shape` (n, h, w) of normally distributed pixels, always the same."""
+def graph(card: Card, network: Any) -> Any:
+    """The ONNX model of a torch module, folded and merged (`_graph`)."""
     import torch
 
-    n, h, w = shape
-    return torch.from_numpy(np.random.default_rng(0).standard_normal((n, 3, h, w), np.float32))
+    from edgepose.runtimes._twin import Twin
+
+    codec: Any = card.codec
+    if isinstance(network, Twin) and network.size is None and not codec.peaks_in_graph:
+        return copy.deepcopy(network.model)
+    network = _prepared(card, network)
+    images = example(sizes(card)[0])
+    open_sides: dict[int, Any] = dict.fromkeys((0, 2, 3) if free(card) else (0,), torch.export.Dim.DYNAMIC)
+    with torch.inference_mode():
+        names = [f"maps{i}" for i in range(len(network(images)))]
+    model = _export(network, (images,), names, open_sides)
+    _graph.strip(model)
+    _graph.merge_summed_deconvs(model)
+    _graph.fold_norms(model)
+    return model
+
+
+def sizes(card: Card) -> list[tuple[int, int, int]]:
+    """(n, h, w) of batches that the card's network takes: to trace with, then to check with."""
+    if free(card):
+        return [(2, 128, 192), (1, 128, 128), (3, 64, 192)]
+    return [(n, *fixed_size(card, "onnx")) for n in (2, 1, 3)]
+
+
+def _prepared(card: Card, network: Any) -> Any:
+    """A copy of the network in eval mode, with its peaks behind it where the card's codec wants them in the graph."""
+    from edgepose.models._binary import is_binary
+    from edgepose.models._folded import folded
+
+    codec: Any = card.codec
+    network = folded(network.cpu()) if is_binary(network) else copy.deepcopy(network).cpu().eval()
+    if not codec.peaks_in_graph:
+        return network
+    from edgepose.runtimes._peaks import with_peaks
+
+    return with_peaks(network, codec)
+
+
+def check(run: Run, card: Card, network: Any, half: bool = False) -> None:
+    """`ValueError` unless `run` gives the maps of the torch `network`: to 1e-4 of their range, 5e-2 with `half`.
+
+    Of peaks, the values: on noise, equally high ones may change places.
+    """
+    codec: Any = card.codec
+    network = _prepared(card, network)
+    values = (lambda maps: [m[..., 2] for m in maps]) if codec.peaks_in_graph else (lambda maps: maps)
+    for shape in sizes(card)[1:]:
+        compare(lambda b: values(run(b)), lambda b: values(network(b)), example(shape), 5e-2 if half else 1e-4)
 
 
 def _export(network: Any, inputs: tuple[Any, ...], names: list[str], free: dict[int, Any]) -> Any:
@@ -100,17 +126,13 @@ def _export(network: Any, inputs: tuple[Any, ...], names: list[str], free: dict[
     return program.model_proto
 
 
-def _compare(run: Run, network: Any, images: Any, tolerance: float) -> None:
-    import torch
-
-    with torch.inference_mode():
-        expected = [maps.numpy() for maps in network(images)]
-    for i, (a, b) in enumerate(zip(expected, run(images.numpy()), strict=True)):
-        if a.shape != b.shape:
-            raise ValueError(f"export failed: maps {i} have shape {b.shape}, the network gives {a.shape}")
-        off = float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-9))
-        if not off <= tolerance:
-            raise ValueError(f"export failed: maps {i} are off by {off:.1e} of their range for {tuple(images.shape)}")
+def _check_binary(run: Run, model: Any, card: Card, network: Any) -> None:
+    """`ValueError` unless the graph gives the maps of a binary network in float64, and `run` such maps at all."""
+    network = _prepared(card, network)
+    (_, h, w), *others = sizes(card)
+    compare(_reference(model), network.double(), example((1, h, w)).double(), 1e-6)
+    for shape in others:
+        _check_shapes(run, network.float(), example(shape))
 
 
 def _check_shapes(run: Run, network: Any, images: Any) -> None:

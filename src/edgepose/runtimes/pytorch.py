@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from edgepose import models
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
-from edgepose.runtimes import need
+from edgepose.runtimes import need, whole
 
 SUFFIX = "safetensors"
-READS = ("torch", "safetensors")
+EXTRA, READS, WRITES = "train", ("torch", "safetensors"), ("torch", "safetensors")
+FREE, LAYOUT, PEAKS = True, "nchw", False
 
 
 def write(card: Card, network: Any, path: str | Path, half: bool = False) -> None:
@@ -21,16 +21,11 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
     import torch
     from safetensors.torch import save
 
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     state = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
     if half:
         state = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
-    try:
+    with whole(path) as part:
         part.write_bytes(save(state))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:
