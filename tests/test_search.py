@@ -145,6 +145,31 @@ def test_a_killed_search_ends_as_an_unbroken_one(root, supernet, tmp_path):
     assert lines(out) < scored + 18, "another budget uses the scores that are there"
 
 
+TOGETHER = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_search import TINY, search, weights, partial
+if __name__ == "__main__":
+    weights.save = partial(weights.save, runtimes=("pytorch",))
+    root, out, supernet = map(Path, sys.argv[1:])
+    search.run("tiny", root, out, ("0.2gmacs",), TINY, supernet=supernet, workers=0)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_torchrun_starts_search_as_one(root, supernet, tmp_path):
+    script, out, whole = tmp_path / "child.py", tmp_path / "out", tmp_path / "whole"
+    script.write_text(TOGETHER.format(tests=os.path.dirname(os.path.abspath(__file__))))
+    search.run("tiny", root, whole, ("0.2gmacs",), TINY, supernet=supernet, workers=0)
+    port = str(29500 + os.getpid() % 1000)
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, str(script)]
+    subprocess.run([*start, str(root), str(out), str(supernet)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert (out / "search.json").read_text() == (whole / "search.json").read_text()
+    counts = [len((out / f"scores.{place}.jsonl").read_text().splitlines()) for place in (0, 1)]
+    assert min(counts) > 0 and sum(counts) == lines(whole), "each has scored a share"
+
+
 def lines(out: Path) -> int:
     file = out / "scores.0.jsonl"
     return len(file.read_text().splitlines()) if file.exists() else 0
