@@ -18,3 +18,11 @@ def shared() -> Path:
 def photos() -> Path:
     """The photographs that ship with the project."""
     return Path(__file__).resolve().parents[1] / "examples" / "photos"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """What edgepose remembers of this machine stays out of the tests, and theirs out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -157,10 +157,10 @@ def test_one_look_scores_and_sorts_out_as_coco_top_down_does():
     xy = np.stack([person, person + 200, person + 0.3, person + 6]).astype(np.float32)
     poses = Poses(xy, np.full((4, 17), 0.5, np.float32), COCO17, np.float32([0.8, 0.9, 0.7, 0.6]))
     asked = []
-    look = lambda image, given: (asked.append(given), poses)[1]  # noqa: E731
     given, trust = np.zeros((4, 4), np.float32), np.float32([0.5, 0.9, 1.0, 1.0])
-    kept = detect.one_look(look, np.zeros((9, 9, 3), np.uint8), given, trust)
-    assert asked == [given]
+    look = lambda images, given: (asked.extend(given), [poses])[1]  # noqa: E731
+    (kept,) = detect.one_look(look, [np.zeros((9, 9, 3), np.uint8)], [(given, trust)])
+    assert len(asked) == 1 and asked[0] is given
     np.testing.assert_allclose(kept.person_scores, [0.81, 0.7, 0.6], atol=1e-6)
     np.testing.assert_array_equal(kept.xy, xy[[1, 2, 3]])
 

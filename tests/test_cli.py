@@ -343,6 +343,8 @@ def test_models_gives_height_before_width(capsys):
     rows = capsys.readouterr().out.splitlines()
     assert any("efficientlite-0-person (default)" in row and "128x96" in row for row in rows)
     assert any("vitpose-b " in row and "256x192" in row for row in rows)
+    (binary,) = [row.split() for row in rows if row.split()[:1] == ["bihrnet-w32"]]
+    assert binary[5:8] == ["0.14", "0.18", "0.25"], "real multiply-adds, the paper's count, OPs"
 
 
 def test_models_lists_bundled_and_known(tmp_path, monkeypatch, capsys):

@@ -52,6 +52,7 @@ class Card:
     convention of the LitePose paper (transposed convolutions at output positions, BatchNorm and ReLU counted).
     data, licence, command, hours, notes: how the weights were made. scores: name -> measured figure.
     detector: name of the model that finds the people, for a network that looks at one person at a time.
+    gops: of a binary network, whose gmacs are its real multiply-adds alone: those and 1/64 of its binary ones, / 1e9.
     export: how the weights were made from another folder's, if they were.
     """
 
@@ -69,6 +70,7 @@ class Card:
     command: str = ""
     hours: str = ""
     detector: str = ""
+    gops: float | None = None
     export: Export | None = None
     format: int = FORMAT
 
@@ -160,6 +162,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is Skeleton:
         return SKELETONS.get(value) or Skeleton.from_dict({}) if isinstance(value, str) else Skeleton.from_dict(value)
     if origin in (Union, types.UnionType):
+        objects = [option for option in args if is_dataclass(option)]
+        if isinstance(value, dict) and len(objects) == 1:  # so that an error names the field inside
+            return _convert(value, objects[0], where)
         for option in args:
             try:
                 return _convert(value, option, where)

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,120 +15,15 @@ import tyro
 
 from edgepose import __version__
 from edgepose.catalogue import models
-from edgepose.weights import DEFAULT, bundled
+from edgepose.predict import predict
+from edgepose.terminal import complain
+from edgepose.weights import bundled
 
-# scores from which people are in pictures and plain JSON: of all joints' mean, or of two looks (chosen on photographs)
-WHOLE, TWO_LOOKS = 0.15, 0.35
 EXTRAS = {
     "train": ("torch", "lightning-fabric", "safetensors", "faster-coco-eval", "scipy", "matplotlib", "tensorboard"),
     "export": ("torch", "onnx", "onnxscript", "safetensors"),
+    "ray": ("ray", "pandas", "pyarrow", "fsspec"),
 }
-
-
-# ── predict ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def predict(
-    sources: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="SOURCE...")],
-    model: Annotated[str, tyro.conf.arg(metavar="NAME|FOLDER")] = DEFAULT,
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
-    results: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    threshold: float | None = None,
-    device: str = "cpu",
-    runtime: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None,
-    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None,
-    no_flip: tyro.conf.FlagCreatePairsOff[bool] = False,
-    detector: Annotated[str | None, tyro.conf.arg(metavar="NAME|FOLDER|FILE")] = None,
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-) -> int:
-    """Find the people in pictures. Without --out and --results, drawn pictures and JSON go to ./edgepose-out.
-
-    Args:
-        sources: pictures, folders of pictures, or quoted globs.
-        model: name of a bundled model (see `edgepose models`) or a model folder.
-        out: folder for a drawn picture (NAME.jpg) and a plain JSON (NAME.json) of each picture.
-        results: file for everybody found, whatever the score, in COCO's results format.
-        threshold: lowest score of the people that are drawn and written to the plain JSON; by default 0.15 for models
-            of whole pictures and 0.35 for those that look at each person.
-        device: cpu or cuda.
-        runtime: onnx or pytorch; by default onnx where the model has it.
-        threads: CPU threads of the network; by default all.
-        no_flip: do not look at the mirrored picture as well; faster, less accurate.
-        detector: what finds the people for a model that looks at one person at a time: a model of whole pictures, a
-            YOLOX or RTMDet network (.onnx), or boxes in COCO's results format (.json).
-        weights: a released or trained checkpoint (.pth, .safetensors) of the architecture --model; needs PyTorch.
-    """
-    from edgepose.boxes import from_results
-    from edgepose.draw import draw
-    from edgepose.evaluate import coco_results
-    from edgepose.predictor import load
-    from edgepose.results import check_outputs, image_id, jpeg, plain, write_whole
-    from edgepose.sources import find, read_image, stems, unique
-
-    if not sources:
-        raise ValueError("name a picture, a folder or a glob (see `edgepose predict --help`)")
-    if out is None and results is None:
-        out = Path("edgepose-out")
-    listed = detector is not None and detector.endswith(".json")
-    predictor = load(model, runtime, device, threads, False if no_flip else None, None if listed else detector, weights)
-    if listed and not predictor.detect:
-        raise ValueError(f"{model} looks at whole pictures and needs no boxes")
-    least = threshold if threshold is not None else TWO_LOOKS if predictor.detect else WHOLE
-    bad, found = 0, []
-    for source in sources:
-        try:
-            found += find(source)
-        except ValueError as error:
-            bad += 1
-            complain(error)
-    paths = unique(found)
-    names = stems(paths)
-    check_outputs(paths, names, out, results)
-    given = from_results(str(detector), [image_id(p) for p in paths]) if listed and paths else {}
-    rows: list[dict[str, Any]] = []
-    people, done = 0, 0
-    with _progress(len(paths)) as step:
-        for path, name in zip(paths, names, strict=True):
-            try:
-                image = read_image(path)
-                poses = predictor(image, *given.get(image_id(path), ()))
-            except (ValueError, MemoryError) as error:
-                bad += 1
-                complain(error if isinstance(error, ValueError) else f"{path}: not enough memory")
-                step()
-                continue
-            rows += coco_results(poses, image_id(path))
-            shown = poses[poses.person_scores >= least]  # type: ignore[operator]
-            if out is not None:
-                write_whole(out / f"{name}.jpg", jpeg(draw(image, shown), path))
-                write_whole(out / f"{name}.json", json.dumps(plain(shown, path, image, predictor.card.model)).encode())
-            people, done = people + len(shown), done + 1
-            scores = ", ".join(f"{s:.2f}" for s in sorted(shown.person_scores, reverse=True)[:8])  # type: ignore[arg-type]
-            print(f"{path}: {_count(len(shown), 'person', 'people')}" + (f" ({scores})" if len(shown) else ""))
-            step()
-    if done == 0:
-        return 2
-    if results is not None:
-        write_whole(results, json.dumps(rows).encode())
-    written = " and ".join(str(place) for place in (out, results) if place is not None)
-    print(f"{_count(done, 'picture', 'pictures')}, {_count(people, 'person', 'people')} -> {written}")
-    return 1 if bad else 0
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, where that is a terminal and there is more than one picture."""
-    if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with Progress(*columns, console=console, redirect_stdout=sys.stdout.isatty(), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
 
 
 # ── info, import ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,6 +34,7 @@ def info() -> int:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
+    from edgepose.fastest import lines
     from edgepose.folder import entry, names
     from edgepose.runtimes import cpus
 
@@ -167,6 +61,8 @@ def info() -> int:
         if missing:
             line = f'absent: pip install "edgepose[{engine.EXTRA}]"'
         print(f"runtime {name}: {line}")
+    for line in lines():
+        print(f"fastest engine: {line}")
     for extra, packages in EXTRAS.items():
         missing = [package for package in packages if installed(package) is None]
         line = f'missing {", ".join(missing)}: pip install "edgepose[{extra}]"' if missing else "installed"
@@ -210,8 +106,10 @@ def import_(
 
 LATE = {  # command -> module, function, what it must be able to import, line for `edgepose --help`
     "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval", "matplotlib"), "Measure a model on labelled data."),
+    "bench": ("edgepose.bench", "bench", (), "Time models and engines side by side."),
     "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+    "recalibrate": ("edgepose.recalibrate", "run", ("torch",), "Measure the BatchNorm statistics of a model anew."),
     "export": ("edgepose.export", "export", (), "Make a model folder for another engine, with a certificate."),
     "verify": ("edgepose.certificate", "verify", (), "Repeat an exported model's certificate on this machine."),
     "data check": ("edgepose.check", "run", (), "Check a labelled data set and draw its labels."),
@@ -283,12 +181,3 @@ def main(args: Sequence[str] | None = None) -> int:
     except ValueError as error:
         complain(error)
     return 2
-
-
-def complain(problem: object) -> None:
-    """One line on stderr."""
-    print(f"edgepose: {' '.join(str(problem).split())}", file=sys.stderr)
-
-
-def _count(n: int, one: str, many: str) -> str:
-    return f"{n} {one if n == 1 else many}"

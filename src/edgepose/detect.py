@@ -7,7 +7,7 @@ what to do with poses of which several may be of one person. Boxes from files an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from edgepose.codecs import Image
 from edgepose.poses import Poses
 
-Detector = Callable[[Image], tuple[NDArray[np.float32], NDArray[np.float32]]]
-Look = Callable[[Image, NDArray[np.float32]], Poses]
+Found = tuple[NDArray[np.float32], NDArray[np.float32]]  # boxes (N, 4) and their scores (N,)
+Detector = Callable[[Image], Found]
+Look = Callable[[Sequence[Image], Sequence[NDArray[np.float32]]], list[Poses]]
 
 SURE = 0.15  # score of a joint that counts for the box around a person
 MARGIN = 0.06  # of the longer side of a box, added all around: joints are not the rim of a person
@@ -27,35 +28,37 @@ SAME = 0.5  # similarity of two poses from which they are one person
 TWICE = 0.9  # the same for the boxes of a person detector, as in the official top-down evaluation
 
 
-def two_looks(detect: Detector, glance: Look, look: Look, image: Image) -> Poses:
-    """People of a picture in two looks: a `glance` at every box of `detect`; then `look` at the boxes of those who
-    are distinct and not all too faint. Both take the picture and boxes and give a pose for each."""
-    found, trust = detect(image)
-    if not len(found):
-        return look(image, found)
-    first = weighed(glance(image, found), trust)
-    order = distinct_rows(first)
-    order = order[np.asarray(first.person_scores)[order] >= LEAST]
-    return distinct(weighed(look(image, boxes(first[order])), trust[order]))
+def two_looks(found: Sequence[Found], glance: Look, look: Look, images: Sequence[Image]) -> list[Poses]:
+    """People of pictures in two looks: a `glance` at every box of `found`; then `look` at the boxes of those who are
+    distinct and not all too faint. Both take all pictures with their boxes and give a pose for each box."""
+    first = glance(images, [places for places, _ in found])
+    first = [weighed(poses, trust) for poses, (_, trust) in zip(first, found, strict=True)]
+    rows = [distinct_rows(poses) for poses in first]
+    rows = [order[np.asarray(poses.person_scores)[order] >= LEAST] for poses, order in zip(first, rows, strict=True)]
+    second = look(images, [boxes(poses[order]) for poses, order in zip(first, rows, strict=True)])
+    trusts = [trust[order] for (_, trust), order in zip(found, rows, strict=True)]
+    return [distinct(weighed(poses, trust)) for poses, trust in zip(second, trusts, strict=True)]
 
 
-def one_look(look: Look, image: Image, found: NDArray[np.float32], trust: NDArray[np.float32]) -> Poses:
-    """People in the boxes `found` (N, 4) that a detector trusts with the scores `trust` (N,), as COCO's top-down
-    results are made: a person's score times the box's, best first, people found twice once (similarity `TWICE`)."""
-    poses = look(image, found)
-    scores = np.asarray(poses.person_scores) * np.asarray(trust)
-    return distinct(replace(poses, person_scores=scores.astype(np.float32)), TWICE)
+def one_look(look: Look, images: Sequence[Image], found: Sequence[Found]) -> list[Poses]:
+    """People in the boxes that a detector `found`, with the scores it trusts them with, as COCO's top-down results are
+    made: a person's score times the box's, best first, people found twice once (similarity `TWICE`)."""
+    weighed = []
+    for poses, (_, trust) in zip(look(images, [places for places, _ in found]), found, strict=True):
+        scores = np.asarray(poses.person_scores) * np.asarray(trust)
+        weighed.append(distinct(replace(poses, person_scores=scores.astype(np.float32)), TWICE))
+    return weighed
 
 
 def from_poses(predict: Callable[[Image], Poses], least: float = LEAST) -> Detector:
-    """A detector from a model that finds poses in whole pictures: `boxes` around those with a score from `least`."""
+    """A detector from a model that finds poses in whole pictures: `places` of what it finds."""
+    return lambda image: places(predict(image), least)
 
-    def detect(image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        poses = predict(image)
-        scores = np.asarray(poses.person_scores, np.float32)
-        return boxes(poses)[scores >= least], scores[scores >= least]
 
-    return detect
+def places(poses: Poses, least: float = LEAST) -> Found:
+    """`boxes` around the people with a score from `least`, and those scores."""
+    scores = np.asarray(poses.person_scores, np.float32)
+    return boxes(poses)[scores >= least], scores[scores >= least]
 
 
 def boxes(poses: Poses, sure: float = SURE, margin: float = MARGIN) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -102,6 +103,22 @@ def bottom_up(
     push, pull = associative_embedding(maps[0][:, joints : 2 * joints], targets["joints"])
     terms = {f"heatmap_{i}": h for i, h in enumerate(heat)}
     return {"loss": torch.stack(heat).sum() + tag_weight * (push + pull), **terms, "push": push, "pull": pull}
+
+
+def body_parts(
+    maps: Sequence[Tensor], targets: Mapping[str, Tensor], parts: Mapping[str, Sequence[int]], focus: float = 0.0
+) -> dict[str, Tensor]:
+    """Squared error of every part's maps (n, joints of the part, h, w) against its joints' targets, by part (RMPG).
+
+    maps: in the order of `parts` (`Skeleton.parts`: rows of the joints), once or more often. targets: `heatmaps_0` and
+    `weights`. `assert` that the maps are of these parts.
+    """
+    terms: dict[str, Tensor] = {}
+    for (name, rows), m in zip(itertools.cycle(parts.items()), maps, strict=False):
+        assert m.shape[1] == len(rows), f"{m.shape[1]} maps for the {len(rows)} joints of {name}"
+        mask = targets["weights"][:, rows, None, None]
+        terms[name] = terms.get(name, 0) + heatmap_mse(m, targets["heatmaps_0"][:, rows], mask, focus)
+    return terms
 
 
 def top_down(

@@ -18,13 +18,17 @@ import torch
 from lightning_fabric import Fabric
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from edgepose import evaluate, folder, models, predictor, recipes, report, train, weights
+from edgepose import evaluate, folder, models, predictor, recalibrate, recipes, report, train, weights
 from edgepose.card import Card
 from edgepose.codecs.topdown import TopDown
+from edgepose.models._binary import is_binary
+from edgepose.models._operations import operations
+from edgepose.models.rmpg import named
 from edgepose.poses import Poses
 from edgepose.recipes import Recipe
 from edgepose.runtimes import cpus
 from edgepose.runtimes.pytorch import runner
+from edgepose.skeleton import Skeleton
 
 Plan = Annotated[Recipe, arg(name="")]  # its fields are flags without a prefix
 ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
@@ -48,7 +52,10 @@ def command(args: Sequence[str]) -> tuple[Callable[..., int], list[str]]:
         key, value = word.split("=", 1)
         part, _, rest = key.partition(".")
         if part in ("arch", "codec") and rest:
-            plan = replace(plan, **{part: {**getattr(plan, part), rest: _value(value)}})
+            change: Any = _value(value)
+            for name in reversed(rest.split(".")):
+                change = {name: change}
+            plan = replace(plan, **{part: merged(getattr(plan, part), change)})
         else:
             several = isinstance(getattr(getattr(plan, part, None) if rest else plan, rest or part, None), tuple)
             flags += [f"--{key}", *(value.replace(",", " ").split() if several else [value])]
@@ -57,6 +64,12 @@ def command(args: Sequence[str]) -> tuple[Callable[..., int], list[str]]:
     elif "--epochs" in flags:
         plan = replace(plan, steps=0, epochs=plan.epochs or 1.0)
     return partial(run, plan=plan), flags
+
+
+def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`fields` with `changes`; a change inside an object leaves the object's other fields alone."""
+    inner = {k: merged(fields.get(k) or {}, v) if isinstance(v, dict) else v for k, v in changes.items()}
+    return {**fields, **inner}
 
 
 def _value(text: str) -> Any:
@@ -117,14 +130,17 @@ def run(
         raise ValueError(f"no photographs in {', '.join(' '.join(pair) for pair in plan.photographs)} of {root}")
     card = models.card(plan.model, photographs[0].truth.skeleton)
     codec: Any = replace(card.codec, **plan.codec)  # type: ignore[type-var]
-    card = replace(card, arch={**card.arch, **plan.arch}, codec=codec)
+    card = replace(card, arch=changed(card.arch, plan, codec.skeleton), codec=codec)
     net = models.build(card)
+    cost = operations(net, models.input_hw(codec.input_size))
+    told = {"params": cost.params, "gmacs": cost.gmacs, "gmacs_paper": cost.gmacs_paper, "gops": cost.gops}
+    card = replace(card, **told)
     card = replace(card, arch=asdict(net.arch), data=plan.data, licence=plan.licence)
     if init is not None:
         start(net, module, init)
     plan, shown = train.samples(plan, codec, root, photographs)
     held = train.records(plan.validation, root)
-    teacher = _teacher(plan.teacher) if plan.teacher else None
+    teacher = _teacher(plan, codec)
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
         plan.write(out / "recipe.json")
@@ -137,7 +153,8 @@ def run(
         plan, shown, out, fabric, net, free if workers is None else workers, save_every, teacher, check
     )
     if fabric.is_global_zero:
-        extra = " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
+        extra = f" --refine {plan.refine}" * bool(plan.refine)
+        extra += " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
         line = f"edgepose train {recipe} --root DATA --out RUN --steps {plan.steps}{extra}"
         finish(plan, card, averaged, held, out, line, hours)
     if fabric.world_size > 1:
@@ -146,22 +163,35 @@ def run(
     return 0
 
 
+def changed(arch: dict[str, Any], plan: Recipe, skeleton: Skeleton) -> dict[str, Any]:
+    """The fields of an arch as the recipe changes them; `ValueError` for an unknown refinement."""
+    refine = {"refine": asdict(named(plan.refine, skeleton))} if plan.refine else {}
+    return merged({**arch, **refine}, plan.arch)
+
+
 def figures(plan: Recipe, ready: predictor.Predictor, held: list[Any]) -> dict[str, float]:
     """The figures of the validation set; one person at a time is given the labelled boxes."""
     score = folder.entry("edgepose.data", plan.validation[0][0]).score
     return score(held, evaluate.detections(ready, held, boxes=isinstance(ready.codec, TopDown)))
 
 
-def _teacher(path: str) -> Any:
-    """The network of the model folder at `path`, in eval mode; `ValueError` if it has no torch weights."""
-    from safetensors.torch import load_file
-
-    card = Card.read(path)
-    if "pytorch" not in card.weights:
-        raise ValueError(f"the teacher {path} has no weights for pytorch")
-    net = models.build(card)
-    net.load_state_dict(load_file(Path(path) / card.weights["pytorch"]))
-    return net.eval()
+def _teacher(plan: Recipe, codec: Any) -> Any:
+    """The network in eval mode whose maps are copied, or None; `ValueError` if the recipe and it do not fit."""
+    if not plan.teacher:
+        if plan.kl_weight:
+            raise ValueError(f"kl_weight = {plan.kl_weight:g}, but no teacher: name its model folder, teacher=FOLDER")
+        return None
+    if not plan.kl_weight:
+        raise ValueError("a teacher without weight teaches nothing: give kl_weight, for example 0.05")
+    if not isinstance(codec, TopDown):
+        raise ValueError("only networks that look at one person at a time have a teacher; leave teacher= out")
+    theirs: Any = Card.read(plan.teacher).codec
+    for name in ("skeleton", "input_size", "stride"):
+        ours, other = getattr(codec, name), getattr(theirs, name, None)
+        if ours != other:
+            told = (ours.name, getattr(other, "name", other)) if name == "skeleton" else (ours, other)
+            raise ValueError(f"the teacher {plan.teacher} has {name} {told[1]}, this network {told[0]}")
+    return recalibrate.load(plan.teacher)
 
 
 def start(net: Any, module: Any, init: Path) -> None:
@@ -170,11 +200,11 @@ def start(net: Any, module: Any, init: Path) -> None:
         raise ValueError(f"no such file: {init}")
     try:
         if init.suffix == ".ckpt":
-            _fill(net, module, torch.load(init, map_location="cpu", weights_only=True)["ema"])
+            _fill(net, module, torch.load(init, map_location="cpu", weights_only=True)["ema"], init)
         elif init.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            _fill(net, module, load_file(init))
+            _fill(net, module, load_file(init), init)
         elif hasattr(module, "load_imagenet"):
             module.load_imagenet(net, str(init))
         else:
@@ -183,9 +213,20 @@ def start(net: Any, module: Any, init: Path) -> None:
         raise ValueError(f"{init} does not fit this network: {str(error).splitlines()[0]}") from error
 
 
-def _fill(net: Any, module: Any, state: dict[str, Any]) -> None:
-    """All tensors, or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone."""
-    own = net.state_dict()
+def _fill(net: Any, module: Any, state: dict[str, Any], init: Path) -> None:
+    """All tensors; or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone; or,
+    where it can `adopt` a network of real weights, what that can give to a binary one.
+
+    Weights from before the network was refined (RMPG) leave the refinement as it begins: the identity.
+    """
+    own, host = net.state_dict(), getattr(module, "HOST", "")
+    if set(state) != set(own) and is_binary(net):
+        module.adopt(net, state, str(init))
+        return
+    if not any(k.startswith(host) for k in state):
+        state = {host + k: v for k, v in state.items()}
+    if not any("refine" in k.split(".") for k in state):
+        state = {**state, **{k: v for k, v in own.items() if "refine" in k.split(".")}}
     trunk = {k for k in own if k.startswith(getattr(module, "TRUNK", ("?",)))}
     whole = set(state) == set(own) and all(state[k].shape == own[k].shape for k in own)
     if trunk and not whole and all(k in state and state[k].shape == own[k].shape for k in trunk):

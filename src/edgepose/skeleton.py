@@ -18,6 +18,9 @@ def _mirrored(joint: str) -> str:
     return joint
 
 
+LOWER = ("hip", "knee", "ankle", "pelvis", "foot", "toe", "heel")  # in the names of joints of the lower body
+
+
 @dataclass(frozen=True)
 class Skeleton:
     """A set of named joints.
@@ -65,6 +68,22 @@ class Skeleton:
     def limb_rows(self) -> tuple[tuple[int, int], ...]:
         """Limbs as pairs of rows."""
         return tuple((self.index[a], self.index[b]) for a, b in self.limbs)
+
+    @cached_property
+    def parts(self) -> dict[str, tuple[int, ...]]:
+        """Rows of the joints of the upper and the lower body and of their left and right sides, by the joints' names.
+
+        In this order: upper, lower, upper_left, upper_right, lower_left, lower_right. Joints in the middle are on both
+        sides; a part may be empty.
+        """
+        low = {joint: any(word in joint for word in LOWER) for joint in self.joints}
+        halves = {half: [j for j in self.joints if low[j] == (half == "lower")] for half in ("upper", "lower")}
+        sides = {
+            f"{half}_{side}": [j for j in joints if self.side(j) in (side, "middle")]
+            for half, joints in halves.items()
+            for side in ("left", "right")
+        }
+        return {part: tuple(self.index[j] for j in joints) for part, joints in (halves | sides).items()}
 
     def side(self, joint: str) -> str:
         """`"left"`, `"right"` or `"middle"`."""

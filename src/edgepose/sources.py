@@ -43,6 +43,14 @@ def find(source: str | Path) -> list[Path]:
     return [path]
 
 
+def photographs() -> list[Path]:
+    """The photographs that come with edgepose, in the installed package or in a clone; `ValueError` without them."""
+    for folder in (Path(__file__).parent / "photos", Path(__file__).parents[2] / "examples" / "photos"):
+        if folder.is_dir():
+            return find(folder)
+    raise ValueError("this installation has no photographs of its own: name some pictures")
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 

@@ -30,10 +30,8 @@ def resize_axis(*sizes: int) -> Axis:
     for n, m in pairwise(sizes):
         at = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
         low = np.minimum(at.astype(int), n - 1)
-        step = np.zeros((m, n))
-        step[np.arange(m), low] += 1 - (at - low)
-        step[np.arange(m), np.minimum(low + 1, n - 1)] += at - low
-        matrix = step @ matrix
+        share = (at - low)[:, None]
+        matrix = (1 - share) * matrix[low] + share * matrix[np.minimum(low + 1, n - 1)]
     matrix = np.concatenate([matrix, np.repeat(matrix[-1:], -len(matrix) % BLOCK, 0)])
     blocks = matrix.reshape(-1, BLOCK, sizes[0])
     used = (blocks != 0).any(axis=1)

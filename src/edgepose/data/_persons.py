@@ -11,8 +11,7 @@ from edgepose.codecs.crop import crop
 from edgepose.codecs.topdown import TopDown
 from edgepose.data import Record
 from edgepose.data._augment import Augment, Sample, distort
-
-LOWER = ("hip", "knee", "ankle", "pelvis", "foot", "toe", "heel")
+from edgepose.skeleton import LOWER
 
 
 @dataclass(frozen=True)

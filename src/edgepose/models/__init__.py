@@ -2,8 +2,9 @@
 
 Such a file holds `Arch` (sizes, frozen), `build(arch)`, `codec(arch, skeleton, size)`, `native(state dict)` (released
 weights under the file's own keys), `infer(state dict) -> Arch`, `load_imagenet(net, path)` and `ARCHS`: variant ->
-(Arch, size). A size is that of the input in pixels: the short side for whole pictures, (w, h) for crops. `zoo.json`
-lists all of them for machines without torch; after a change, rewrite it with `python -m edgepose.models`.
+(Arch, size). A size is that of the input in pixels: the short side for whole pictures, (w, h) for crops. An arch that
+depends on more of a skeleton than its number of joints has `for_skeleton(arch, skeleton) -> Arch`. `zoo.json` lists
+all of them for machines without torch; after a change, rewrite it with `python -m edgepose.models`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def card(name: str, skeleton: Skeleton | None = None) -> Card:
     """
     import torch
 
-    from edgepose.cost import cost
+    from edgepose.models._operations import operations
 
     file, _, variant = name.partition("-")
     if name not in names():
@@ -53,11 +54,12 @@ def card(name: str, skeleton: Skeleton | None = None) -> Card:
     module = folder.entry(__name__, file)
     arch, size = module.ARCHS[variant]
     skeleton = skeleton or skeleton_of(arch.joints)
-    arch = replace(arch, joints=len(skeleton))
+    fit = getattr(module, "for_skeleton", None)
+    arch = fit(arch, skeleton) if fit else replace(arch, joints=len(skeleton))
     with torch.device("meta"):
-        found = cost(module.build(arch), input_hw(size))
+        found = operations(module.build(arch), input_hw(size))
     codec = module.codec(arch, skeleton, size)
-    return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper)
+    return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper, gops=found.gops)
 
 
 def input_hw(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -75,8 +77,7 @@ def build(card: Card) -> Any:
 
 
 def zoo() -> list[dict[str, Any]]:
-    """Known networks, without torch: name, skeleton, joints, input (h, w), params, gmacs, gmacs_paper, scores, licence.
-
-    The scores are those the paper printed for its authors' weights.
+    """Known networks, without torch: name, skeleton, joints, input (h, w), params, gmacs, gmacs_paper, gops, scores,
+    licence. The scores are those the paper printed for its authors' weights.
     """
     return json.loads(ZOO_FILE.read_text())

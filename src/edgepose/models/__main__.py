@@ -9,7 +9,7 @@ from edgepose.models import ZOO_FILE, card, input_hw, names
 from edgepose.skeleton import COCO17, CROWDPOSE14
 
 # Scores of the authors' weights, single scale with flip test, as papers and repositories print them (Hourglass-52:
-# MMPose; the stacks of hourglasses: pytorch-pose; the shrunken networks: LitePose's slides); not ours to ship
+# MMPose; the stacks of hourglasses: pytorch-pose; RMPG: its README; the shrunken networks: LitePose's slides); not ours
 PUBLISHED = {
     ("litepose-xs", "coco17"): {"COCO val2017 AP": 0.406, "COCO test-dev AP": 0.378},
     ("litepose-s", "coco17"): {"COCO val2017 AP": 0.568, "COCO test-dev AP": 0.567},
@@ -46,6 +46,10 @@ PUBLISHED = {
     ("hourglass-52", "coco17"): {"COCO val2017 AP": 0.726},
     ("hourglass-52-384x384", "coco17"): {"COCO val2017 AP": 0.746},
     ("hourglass-52-mpii", "mpii16"): {"MPII val PCKh@0.5": 0.889},
+    ("simplebaseline-r50-rmpg", "coco17"): {"COCO val2017 AP": 0.725},
+    ("simplebaseline-r101-rmpg", "coco17"): {"COCO val2017 AP": 0.731},
+    ("hourglass-52-rmpg", "coco17"): {"COCO val2017 AP": 0.740},
+    ("vitpose-b-rmpg", "coco17"): {"COCO val2017 AP": 0.761},
 }
 
 
@@ -67,6 +71,7 @@ def rows() -> list[dict[str, Any]]:
                     "params": made.params,
                     "gmacs": made.gmacs,
                     "gmacs_paper": made.gmacs_paper,
+                    "gops": made.gops,
                     "scores": {f"{key} (published)": value for key, value in scores.items()},
                     "licence": "Apache-2.0 (code); no weights included",
                 }

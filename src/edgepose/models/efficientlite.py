@@ -22,6 +22,7 @@ from edgepose.codecs import STD
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.codecs.topdown import TopDown
 from edgepose.models._keys import count
+from edgepose.models._parsegraph import Refine, inferred, placed
 from edgepose.models.litepose import add_fusion_head, ramped, run_fusion_head
 from edgepose.skeleton import Skeleton
 
@@ -36,7 +37,8 @@ class Arch:
     """Sizes: number of joints, how many of the trunk's 7 stages to keep (6 or 7), channels of the deconvolutions.
 
     Three deconvolutions make a bottom-up network, two a top-down one, which has no tags and needs no tag_ramp.
-    tag_ramp: input pixels per unit of the position that tags begin as (`litepose.ramped`); 0 is off.
+    tag_ramp: input pixels per unit of the position that tags begin as (`litepose.ramped`); 0 is off. refine: RMPG after
+    the deconvolution `place`, by default the second.
     """
 
     joints: int = 17
@@ -44,6 +46,7 @@ class Arch:
     deconv_channels: tuple[int, ...] = (48, 32, 24)
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
     tag_ramp: float = 48.0
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "deconv_channels", tuple(self.deconv_channels))
@@ -54,6 +57,7 @@ class Arch:
             raise ValueError(
                 f"kernels {self.deconv_kernels} and tag_ramp {self.tag_ramp} do not fit {self.deconv_channels}"
             )
+        placed(self, 2, len(self.deconv_channels), parts=not self.tags)
 
     @property
     def tags(self) -> bool:
@@ -99,7 +103,9 @@ class EfficientLite(nn.Module):
                 a = b
             self.stages.append(nn.Sequential(*blocks))
         raw = tuple(BLOCKS[s][1] for s in (4, 2, 1, 0))  # strides 16, 8, 4, 2
-        add_fusion_head(self, raw, a, arch.deconv_channels, arch.deconv_kernels, arch.joints, tags=arch.tags)
+        add_fusion_head(
+            self, raw, a, arch.deconv_channels, arch.deconv_kernels, arch.joints, tags=arch.tags, refine=arch.refine
+        )
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x, features = self.stem(images), []
@@ -133,7 +139,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
         joints = state[f"final_refined.{len(deconvs) - 2}.conv.3.weight"].shape[0]
         ramp = Arch().tag_ramp if len(deconvs) == 3 else 0.0
         widths, kernels = tuple(s[1] for s in deconvs), tuple(s[-1] for s in deconvs)
-        return Arch(joints, count(state, "stages."), widths, kernels, ramp)
+        return Arch(joints, count(state, "stages."), widths, kernels, ramp, inferred(state))
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not an EfficientLite checkpoint: {error}") from error
 

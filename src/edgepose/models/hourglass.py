@@ -20,6 +20,7 @@ from torch.nn.functional import interpolate, max_pool2d
 from edgepose.codecs.topdown import TopDown
 from edgepose.models._blocks import BasicBlock, init_small, residuals
 from edgepose.models._keys import bare, count
+from edgepose.models._parsegraph import Refine, Refinement, inferred, placed
 from edgepose.skeleton import Skeleton
 
 UNUSED = ("inters.",)  # weights that the one-stack Hourglass-52 has (1.18 million) and its forward pass does not need
@@ -30,7 +31,8 @@ MEAN = (0.4404, 0.4440, 0.4327)  # RGB of MPII; all that pytorch-pose takes off 
 class Arch:
     """Sizes: number of stacks; channels and residual blocks per resolution, 1/4 of the input first.
 
-    basic: Hourglass-52, in place of Newell's network, which has the same channels and blocks everywhere.
+    basic: Hourglass-52, in place of Newell's network, which has the same channels and blocks everywhere. refine: RMPG
+    on the features of every stack, before its heatmaps.
     """
 
     joints: int = 16
@@ -38,6 +40,7 @@ class Arch:
     channels: tuple[int, ...] = (256, 256, 256, 256, 256)
     blocks: tuple[int, ...] = (1, 1, 1, 1, 1)
     basic: bool = False
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))  # JSON gives lists
@@ -47,6 +50,7 @@ class Arch:
             raise ValueError(f"an hourglass has stacks, and channels and blocks for 2 resolutions or more; {given}")
         if not self.basic and len({*self.channels}) + len({*self.blocks}) != 2:
             raise ValueError(f"Newell's hourglass has the same channels and blocks everywhere; {given}")
+        placed(self, 1, 1)
 
 
 class PreBottleneck(nn.Module):
@@ -107,13 +111,14 @@ class Newell(nn.Module):
         self.score = nn.ModuleList(nn.Conv2d(c, arch.joints, 1) for _ in stacks)
         self.fc_ = nn.ModuleList(nn.Conv2d(c, c, 1) for _ in stacks[1:])
         self.score_ = nn.ModuleList(nn.Conv2d(arch.joints, c, 1) for _ in stacks[1:])
+        self.refine = nn.ModuleList(Refinement(arch.refine, c) for _ in stacks)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.layer1(self.relu(self.bn1(self.conv1(images))))
         x, outputs = self.layer3(self.layer2(max_pool2d(x, 2))), []
         for i, (hourglass, res, fc, score) in enumerate(zip(self.hg, self.res, self.fc, self.score, strict=True)):
-            y = fc(res(hourglass(x)))
-            outputs.append(score(y))
+            y, parts = self.refine[i](fc(res(hourglass(x))))
+            outputs += [*parts, score(y)]
             if i < len(self.fc_):
                 x = x + self.fc_[i](y) + self.score_[i](outputs[-1])
         return outputs
@@ -163,12 +168,13 @@ class Hourglass52(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.multi_final_layers = nn.ModuleList(nn.Conv2d(c, arch.joints, 1) for _ in stacks)
         init_small(self)
+        self.refine = nn.ModuleList(Refinement(arch.refine, c) for _ in stacks)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x, outputs = self.stem(images), []
         for i, final in enumerate(self.multi_final_layers):
-            y = self.out_convs[i](self.hourglass_modules[i](x))
-            outputs.append(final(y))
+            y, parts = self.refine[i](self.out_convs[i](self.hourglass_modules[i](x)))
+            outputs += [*parts, final(y)]
             if i < len(self.conv1x1s):
                 x = self.inters[i](self.relu(self.conv1x1s[i](x) + self.remap_convs[i](y)))
         return outputs
@@ -195,10 +201,12 @@ def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer(state: Mapping[str, Tensor]) -> Arch:
     """The `Arch` whose network has the shapes of a state dict in one of the two layouts; `ValueError` if it is none."""
     try:
+        refine = inferred(state, "refine.0.")
         if "stem.0.conv.weight" not in state:
             stacks, depth = count(state, "hg."), count(state, "hg.0.hg.")
             width, blocks = state["fc.0.0.weight"].shape[0], count(state, "hg.0.hg.0.0.")
-            return Arch(state["score.0.weight"].shape[0], stacks, (width,) * (depth + 1), (blocks,) * (depth + 1))
+            widths, counts = (width,) * (depth + 1), (blocks,) * (depth + 1)
+            return Arch(state["score.0.weight"].shape[0], stacks, widths, counts, refine=refine)
         level, channels, blocks = "hourglass_modules.0.", [], []
         while f"{level}up1.0.conv1.weight" in state:
             channels.append(state[f"{level}up1.0.conv1.weight"].shape[0])
@@ -207,7 +215,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
         channels.append(state[f"{level}0.conv1.weight"].shape[0])
         blocks.append(count(state, level))
         final = state["multi_final_layers.0.weight"]
-        return Arch(final.shape[0], count(state, "hourglass_modules."), tuple(channels), tuple(blocks), True)
+        return Arch(final.shape[0], count(state, "hourglass_modules."), tuple(channels), tuple(blocks), True, refine)
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not an Hourglass checkpoint: {error}") from error
 
@@ -223,4 +231,5 @@ ARCHS = {  # name -> (Arch, input (w, h) in pixels); Newell's have MPII's 16 joi
     "52": (H52, (256, 256)),
     "52-384x384": (H52, (384, 384)),
     "52-mpii": (replace(H52, joints=16), (256, 256)),
+    "52-rmpg": (replace(H52, refine=Refine()), (256, 256)),
 }

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.models._keys import bare, count
+from edgepose.models._parsegraph import Refine, Refinement, inferred, placed
 from edgepose.skeleton import Skeleton
 
 
@@ -28,6 +29,7 @@ class Arch:
     stem: channels at stride 2. channels, blocks, strides, kernels: per stage. expansion: of the inverted residuals.
     deconv_channels, deconv_kernels: per upsampling step (kernel 2, 3 or 4). fusion: False gives the plain deconvolution
     head of the paper's ablation, without raw features. tag_ramp: see `ramped`; 0, the paper's network, adds nothing.
+    refine: RMPG after the deconvolution `place` (1 to 3), by default the second, which both outputs come from.
     """
 
     joints: int = 17
@@ -41,6 +43,7 @@ class Arch:
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
     fusion: bool = True
     tag_ramp: float = 0.0
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         for name in ("channels", "blocks", "strides", "kernels", "deconv_channels", "deconv_kernels"):
@@ -51,6 +54,7 @@ class Arch:
             raise ValueError(f"LitePose has 3 deconvolutions of kernel 2, 3 or 4; got {self.deconv_kernels}")
         if not all(k % 2 for k in self.kernels):
             raise ValueError(f"depthwise kernels must be odd; got {self.kernels}")
+        placed(self, 2, 3, parts=False)
 
 
 def conv_bn(a: int, b: int, kernel: int, stride: int = 1, groups: int = 1, act: bool = True) -> list[nn.Module]:
@@ -89,13 +93,13 @@ class Prediction(nn.Module):
 
 def add_fusion_head(
     net: Any, raw: tuple[int, ...], deep: int, widths: tuple[int, ...], kernels: tuple[int, ...], joints: int,
-    fusion: bool = True, tags: bool = True,
+    fusion: bool = True, tags: bool = True, refine: Refine | None = None,
 ) -> None:  # fmt: skip
     """Give `net` the module lists of the fusion deconv head (section 3.3).
 
     raw: channels of the encoder features at strides 16, 8, 4, 2. deep: channels of the deepest features (stride 16).
     widths: of the deconvolutions, two or three; there is an output behind each but the first. tags: J tags behind the
-    heatmaps of the first output.
+    heatmaps of the first output. refine: RMPG, by default after the second deconvolution.
     """
 
     def deconv(a: int, b: int, k: int) -> nn.ConvTranspose2d:
@@ -111,20 +115,27 @@ def add_fusion_head(
     heads: list[Any] = [*net.final_refined, *net.final_raw]
     for head in heads:  # heatmaps begin near zero, tags spread out
         nn.init.normal_(head.conv[3].weight[:joints], std=1e-3)
+    net.place = (refine and refine.place) or 2
+    net.refine = Refinement(refine, widths[net.place - 1], 2 ** max(0, 2 - net.place))
 
 
 def run_fusion_head(net: Any, deep: Tensor, raw: list[Tensor]) -> list[Tensor]:
-    """The head over the deepest features and the raw features at strides 16, 8, 4, 2 -> outputs at strides 4 and 2."""
-    outputs, x = [], deep
+    """The head over the deepest features and the raw features at strides 16, 8, 4, 2 -> outputs at strides 4 and 2.
+
+    In training, maps of the parts that `net.refine` is taught come first.
+    """
+    outputs, parts, x = [], [], deep
     for i, norm in enumerate(net.deconv_bnrelu):
         y = net.deconv_refined[i](x)
         if len(net.deconv_raw):
             y = y + net.deconv_raw[i](raw[i])
         x = norm(y)
+        if i + 1 == net.place:
+            x, parts = net.refine(x)
         if i:
             out = net.final_refined[i - 1](x)
             outputs.append(out + net.final_raw[i - 1](raw[i + 1]) if len(net.final_raw) else out)
-    return outputs
+    return parts + outputs
 
 
 def ramped(outputs: list[Tensor], unit: float) -> list[Tensor]:
@@ -163,7 +174,10 @@ class LitePose(nn.Module):
                 a = b
             self.stage.append(nn.Sequential(*blocks))
         raw = (*arch.channels[2::-1], arch.stem)
-        add_fusion_head(self, raw, a, arch.deconv_channels, arch.deconv_kernels, arch.joints, arch.fusion)
+        add_fusion_head(
+            self, raw, a, arch.deconv_channels, arch.deconv_kernels, arch.joints, arch.fusion,
+            refine=arch.refine,
+        )  # fmt: skip
 
     def forward(self, images: Tensor) -> list[Tensor]:
         features = [self.first(images)]
@@ -226,6 +240,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
             deconv_channels=tuple(state[f"deconv_refined.{i}.weight"].shape[1] for i in range(3)),
             deconv_kernels=tuple(state[f"deconv_refined.{i}.weight"].shape[-1] for i in range(3)),
             fusion="deconv_raw.0.weight" in state,
+            refine=inferred(state),
         )
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"not a LitePose checkpoint: {error}") from error

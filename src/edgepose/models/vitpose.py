@@ -18,6 +18,7 @@ from torch.nn import functional
 from edgepose.checkpoint import read_state
 from edgepose.codecs.topdown import TopDown
 from edgepose.models._keys import bare, count
+from edgepose.models._parsegraph import Refine, Refinement, inferred, placed
 from edgepose.skeleton import Skeleton
 
 PATCH = 16
@@ -30,7 +31,8 @@ class Arch:
 
     grid: patches down and across. deconv_channels: of the classic decoder; empty is the simple one. class_position:
     whether the weights keep the position of a class token, which is added to all others (the authors' files do,
-    MMPose's do not). drop_path: highest probability of leaving a block out in training, rising with depth.
+    MMPose's do not). drop_path: highest probability of leaving a block out in training, rising with depth. refine: RMPG
+    between the transformer and the decoder.
     """
 
     joints: int = 17
@@ -42,6 +44,7 @@ class Arch:
     deconv_channels: tuple[int, ...] = (256, 256)
     class_position: bool = True
     drop_path: float = 0.3
+    refine: Refine | None = None
 
     def __post_init__(self) -> None:
         for name in ("grid", "deconv_channels"):
@@ -55,6 +58,7 @@ class Arch:
             )
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {self.drop_path}")
+        placed(self, 1, 1)
 
 
 class PatchEmbed(nn.Module):
@@ -143,6 +147,7 @@ class ViTPose(nn.Module):
             elif isinstance(module, nn.ConvTranspose2d) or module is self.final_layer:
                 nn.init.normal_(module.weight, std=0.001)  # type: ignore[arg-type]
         nn.init.zeros_(self.final_layer.bias)  # type: ignore[arg-type]
+        self.refine = Refinement(arch.refine, arch.dim, 4)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.patch_embed(images)
@@ -150,10 +155,10 @@ class ViTPose(nn.Module):
         x = x + (position[:, 1:] + position[:, :1] if self.arch.class_position else position)
         for block in self.blocks:
             x = block(x)
-        x = self.last_norm(x).transpose(1, 2).unflatten(2, self.arch.grid)
+        x, parts = self.refine(self.last_norm(x).transpose(1, 2).unflatten(2, self.arch.grid))
         if not len(self.deconv_layers):
             x = functional.interpolate(functional.relu(x), scale_factor=4.0, mode="bilinear", align_corners=False)
-        return [self.final_layer(self.deconv_layers(x))]
+        return [*parts, self.final_layer(self.deconv_layers(x))]
 
     def layers(self) -> dict[str, int]:
         """Depth of every parameter, for layer-wise learning rates: 0 the patches, 1... the blocks, then the decoder."""
@@ -240,9 +245,13 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
             deconv_channels=tuple(state[f"deconv_layers.{i}.weight"].shape[1] for i in (0, 3)) if classic else (),
             class_position=positions not in grids,
             drop_path=next((a.drop_path for a in _ALL.values() if a.dim == dim), 0.0),
+            refine=inferred(state),
         )
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not a ViTPose checkpoint: {error}") from error
+
+
+_HEAD = ("deconv_layers.", "final_layer.", "refine.")
 
 
 def load_imagenet(net: ViTPose, path: str) -> None:
@@ -252,7 +261,7 @@ def load_imagenet(net: ViTPose, path: str) -> None:
     """
     given = {k.removeprefix("backbone."): v for k, v in read_state(path)[0].items()}
     given = {re.sub(r"^(norm|fc_norm)\.", "last_norm.", k): v for k, v in given.items()}
-    wanted = {k: v for k, v in net.state_dict().items() if not k.startswith(("deconv_layers.", "final_layer."))}
+    wanted = {k: v for k, v in net.state_dict().items() if not k.startswith(_HEAD)}
     if "pos_embed" in given:
         given["pos_embed"] = _positions(given["pos_embed"], net.arch)
     given.setdefault("last_norm.weight", wanted["last_norm.weight"])  # MAE's fine-tuned files may lack it
@@ -281,4 +290,7 @@ _ALL = {
     "h": Arch(dim=1280, depth=32, heads=16, drop_path=0.55),
 }
 _SIMPLE = {f"{name}-simple": replace(arch, deconv_channels=()) for name, arch in _ALL.items()}
-ARCHS = {name: (arch, (192, 256)) for name, arch in (_ALL | _SIMPLE).items()}  # name -> (Arch, input (w, h) in pixels)
+_RMPG = {"b-rmpg": replace(_ALL["b"], refine=Refine())}
+ARCHS = {
+    name: (arch, (192, 256)) for name, arch in (_ALL | _SIMPLE | _RMPG).items()
+}  # name -> (Arch, input (w, h) in pixels)

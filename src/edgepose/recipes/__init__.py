@@ -75,6 +75,8 @@ class Recipe:
     person: PersonAugment = field(default_factory=PersonAugment)
     # decay of the averaged weights, 0 is off
     ema: float = 0.999
+    # batches over which BatchNorm statistics are measured anew at the end, 0 is off
+    recalibrate: int = 0
     # 32-true, bf16-mixed or 16-mixed
     precision: str = "32-true"
     # BatchNorm over all GPUs together
@@ -86,6 +88,8 @@ class Recipe:
     # steps between two measurements on the validation photographs, 0 is only at the end
     measure: int = 0
     seed: int = 0
+    # graph, attention, control or hierarchy: refine the network's features (RMPG); finer: arch.refine.place=1 ...
+    refine: str = ""
     # fields of the model's Arch to change, and of its codec
     arch: dict[str, Any] = field(default_factory=dict)
     codec: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +110,7 @@ class Recipe:
             ("lr", self.lr > 0),
             ("ema", 0 <= self.ema < 1),
             ("decay", 0 < self.decay <= 1),
+            ("recalibrate", self.recalibrate >= 0),
         ):
             if not good:
                 raise ValueError(f"a recipe cannot have {name} = {getattr(self, name)!r} (batch {self.batch})")

@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgepose.card import Card
 from edgepose.codecs import Batch, Maps, Run
 from edgepose.runtimes import _graph, compare, cpus, example, fixed_size, free, need, whole
@@ -22,18 +24,28 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
 
     A `Twin` of an ONNX graph is that graph again. `half` stores weights as float16, which halves the file; they become
     float32 again when it is loaded. The written file must give the network's maps (to 1e-4 of their range; 5e-2 with
-    `half`), else `ValueError` and no file.
+    `half`), else `ValueError` and no file. Of a binary network, where a sign that flips on a rounding tie may change
+    all maps, the graph must give them in float64.
     """
     need(EXTRA, *WRITES)
     import onnx
 
+    from edgepose.models._binary import is_binary
+
+    binary = is_binary(network)
+    if binary and half:
+        raise ValueError("a binary network is exported with float32 constants: float16 would move its thresholds")
     model = graph(card, network)
     with whole(path) as part:
         for stored_half in (False, True)[: 1 + half]:
             if stored_half:
                 _graph.halve(model)
             onnx.save(model, part)
-            check(read(card, part, threads=1), card, network, stored_half)
+            run = read(card, part, threads=1)
+            if binary:
+                _check_binary(run, model, card, network)
+            else:
+                check(run, card, network, stored_half)
 
 
 def graph(card: Card, network: Any) -> Any:
@@ -66,8 +78,11 @@ def sizes(card: Card) -> list[tuple[int, int, int]]:
 
 def _prepared(card: Card, network: Any) -> Any:
     """A copy of the network in eval mode, with its peaks behind it where the card's codec wants them in the graph."""
+    from edgepose.models._binary import is_binary
+    from edgepose.models._folded import folded
+
     codec: Any = card.codec
-    network = copy.deepcopy(network).cpu().eval()
+    network = folded(network.cpu()) if is_binary(network) else copy.deepcopy(network).cpu().eval()
     if not codec.peaks_in_graph:
         return network
     from edgepose.runtimes._peaks import with_peaks
@@ -109,6 +124,39 @@ def _export(network: Any, inputs: tuple[Any, ...], names: list[str], free: dict[
         logger.setLevel(level)
     assert program is not None
     return program.model_proto
+
+
+def _check_binary(run: Run, model: Any, card: Card, network: Any) -> None:
+    """`ValueError` unless the graph gives the maps of a binary network in float64, and `run` such maps at all."""
+    network = _prepared(card, network)
+    (_, h, w), *others = sizes(card)
+    compare(_reference(model), network.double(), example((1, h, w)).double(), 1e-6)
+    for shape in others:
+        _check_shapes(run, network.float(), example(shape))
+
+
+def _check_shapes(run: Run, network: Any, images: Any) -> None:
+    import torch
+
+    with torch.inference_mode():
+        expected = [tuple(maps.shape) for maps in network(images)]
+    found = run(images.numpy())
+    if [m.shape for m in found] != expected or not all(np.isfinite(m).all() for m in found):
+        raise ValueError(f"export failed: maps {[m.shape for m in found]} for {tuple(images.shape)}, not {expected}")
+
+
+def _reference(model: Any) -> Run:
+    """The graph in float64, in onnx's own (slow) evaluator."""
+    from onnx import TensorProto, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    wide = copy.deepcopy(model)
+    constants = [a.t for node in wide.graph.node for a in node.attribute if a.name == "value"]
+    for tensor in [*wide.graph.initializer, *constants]:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    evaluator = ReferenceEvaluator(wide)
+    return lambda batch: list(evaluator.run(None, {"images": batch}))  # type: ignore[arg-type]
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:
