@@ -141,10 +141,10 @@ def _kind(layer: Any) -> str:
 
 
 def _chosen(layers: Sequence[Layer]) -> list[Layer]:
-    """The same layers, those kept in float marked: the noisiest for their work first, until the rest is quiet."""
+    """The same layers, those kept in float marked: the noisiest first, until the rest is quiet."""
     total, rest = sum(layer.macs for layer in layers), sum(layer.noise for layer in layers)
     kept, work = set(), 0
-    for layer in sorted(layers, key=lambda one: -one.noise / one.macs):
+    for layer in sorted(layers, key=lambda one: -one.noise):
         if rest <= BUDGET:
             break
         if work + layer.macs <= SHARE * total:
