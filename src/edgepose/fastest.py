@@ -44,7 +44,10 @@ def usable(card: Card) -> list[str]:
 def installed(runtime: str) -> bool:
     """Whether the modules that an engine needs can be found."""
     needed: tuple[str, ...] = entry("edgepose.runtimes", runtime).READS
-    return all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in needed)
+    try:
+        return all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in needed)
+    except ImportError:  # from a finder that hides packages
+        return False
 
 
 def choose(folder: Path, card: Card, threads: int) -> str:

@@ -86,6 +86,7 @@ def sweep(model: Any, batches: Sequence[Batch], joints: int, tick: Any = lambda:
             hook.remove()
         some = np.linspace(0, len(tensors) - 1, min(ENOUGH, len(tensors))).round().astype(int)
         exact, tensors, found = [exact[i] for i in some], [tensors[i] for i in some], []
+        layer: Any
         for name, layer in twin.layers.items():
             true = layer.weight.data
             layer.weight.data = _rounded(true, isinstance(layer, torch.nn.ConvTranspose2d))
