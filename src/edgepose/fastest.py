@@ -44,7 +44,15 @@ def usable(card: Card) -> list[str]:
 def installed(runtime: str) -> bool:
     """Whether the modules that an engine needs can be found."""
     needed: tuple[str, ...] = entry("edgepose.runtimes", runtime).READS
-    return all(importlib.util.find_spec(module.partition(".")[0]) is not None for module in needed)
+    return all(_spec(module) is not None for module in needed)
+
+
+def _spec(module: str) -> Any:
+    """Where the package of a module is, or None; it is not imported."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0])
+    except ImportError:
+        return None
 
 
 def choose(folder: Path, card: Card, threads: int) -> str:
@@ -122,7 +130,7 @@ def _key(folder: Path, card: Card, engines: list[str], threads: int) -> str:
     """Of the machine, the engines' packages (when installed), the weights (size, time of change) and the threads."""
     facts: list[Any] = [platform.node(), processor(), cpus(), sys.version_info[:2], threads]
     for module in sorted({module for name in engines for module in entry("edgepose.runtimes", name).READS}):
-        spec = importlib.util.find_spec(module.partition(".")[0])
+        spec = _spec(module)
         origin = spec.origin if spec is not None else None
         facts.append([module, os.stat(origin).st_mtime_ns if origin and os.path.exists(origin) else None])
     for engine in engines:

@@ -161,5 +161,5 @@ def layer_noise(rows: Sequence[tuple[str, str, float, bool]], title: str) -> byt
     ax.set_yscale("log")
     ax.set_xlabel("convolution, in the order of the graph", fontsize=9, color=INK)
     ax.set_ylabel("error variance / variance of the maps", fontsize=9, color=INK)
-    ax.legend(frameon=False, fontsize=9)
+    ax.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     return png(fig)

@@ -89,7 +89,7 @@ class BottomUp:
         assert self.canvas is not None
         part = np.array([side * scale / max(self.scales) for side in self.canvas])
         zoom = float((part / image_size).min())
-        shift = part / 2 - 0.5 - zoom * (np.array(image_size) / 2 - 0.5)
+        shift = part / 2 - zoom * (np.array(image_size) / 2 + 0.5).astype(int)  # centre on centre, as in `frame`
         return Warp(np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]]), self.canvas)
 
     def frame(self, image_size: tuple[int, int], scale: float = 1.0) -> Warp:
