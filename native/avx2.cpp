@@ -17,6 +17,7 @@ inline void store(float* a, F v) { _mm256_storeu_ps(a, v.low), _mm256_storeu_ps(
 inline F splat(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
 inline F add(F a, F b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
 inline F mul(F a, F b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
+inline F div(F a, F b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
 inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)}; }
 inline __m256 from_ints8(const int32_t* a) {
     return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
@@ -114,11 +115,11 @@ template <int P, int Q>
 inline void count(const Patch<P>& patch, const Slice& s, int group, int32_t* counts) {
     if constexpr (Q % 2 == 0) {
         count_pairs<P, Q / 2>(patch, s, group / 2, counts);
-    } else {  // the last group of an odd number; its pair is not wanted
+    } else {  // one group of a pair
         alignas(32) int32_t both[P * 2 * GROUP];
         count_pairs<P, 1>(patch, s, group / 2, both);
         for (int p = 0; p < P; p++)
-            for (int i = 0; i < GROUP; i++) counts[p * GROUP + i] = both[p * 2 * GROUP + i];
+            for (int i = 0; i < GROUP; i++) counts[p * GROUP + i] = both[(p * 2 + group % 2) * GROUP + i];
     }
 }
 

@@ -5,6 +5,7 @@ inline void store(float* a, F v) { _mm512_storeu_ps(a, v); }
 inline F splat(float v) { return _mm512_set1_ps(v); }
 inline F add(F a, F b) { return _mm512_add_ps(a, b); }
 inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+inline F div(F a, F b) { return _mm512_div_ps(a, b); }
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
 inline F from_ints(const int32_t* a) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(a)); }
 inline F prelu(F t, F slope) {

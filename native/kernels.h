@@ -37,18 +37,19 @@ struct Finish {
     Pack pack[MOST_PACKS];
 };
 
-// Binary convolutions side by side: each slice makes its own groups of output channels.
-// value = scale * (differing bits + start) + bias, where `start` is -floor(bits / 2), so that no precision is lost.
+// Binary convolutions side by side: each slice makes output channels [begin, end). Its weights fill whole groups, from
+// group begin / 16 on. value = scale * (differing bits + start) + bias; `start` is -floor(bits / 2), which keeps the
+// sums small.
 struct Slice {
     Bits in;  // first tap of output (0, 0); dx, dy: from one output to the next
     const int32_t* offset;  // [words]: from the first tap
     const void* weights;    // in the layout of the path
-    int words, start, first, groups;
+    int words, start, begin, end;
 };
 
 struct Binary {
     const Slice* slice;
-    int slices, width;
+    int slices, groups, width;
     const float *scale, *bias;
     int32_t* counts;  // only the differing bits + start are wanted: [y][x][channel], whole groups; else null
     Finish finish;
@@ -66,11 +67,12 @@ struct Real {
 struct Sum {  // of maps that are repeated 2^up times in each direction (nearest neighbour), in their order
     Map in[MOST_SUMMANDS];
     int up[MOST_SUMMANDS], summands, groups, width;
-    const float *scale, *bias;  // of a lone summand: value = scale * x + bias; null: none
+    const float *scale, *bias;  // value = scale * sum + bias; null: none
     Finish finish;
 };
 
-// Shortcut without weights: 2x2 means where `stride` is 2; then mean over channels o, o + channels, ... or repeated.
+// Shortcut without weights: 2x2 means where `stride` is 2; then out channel o is in channel o mod `before`, or, where there
+// are fewer channels than before, the mean of in channels o, o + channels, ...
 struct Shortcut {
     Map in;
     int before, channels, stride, width;

@@ -22,6 +22,7 @@ inline void store(float* a, F v) {
 inline F splat(float v) { return each([&](int) { return vdupq_n_f32(v); }); }
 inline F add(F a, F b) { return each([&](int i) { return vaddq_f32(a.at[i], b.at[i]); }); }
 inline F mul(F a, F b) { return each([&](int i) { return vmulq_f32(a.at[i], b.at[i]); }); }
+inline F div(F a, F b) { return each([&](int i) { return vdivq_f32(a.at[i], b.at[i]); }); }
 inline F fma(F a, F b, F c) { return each([&](int i) { return vfmaq_f32(c.at[i], a.at[i], b.at[i]); }); }
 inline F from_ints(const int32_t* a) { return each([&](int i) { return vcvtq_f32_s32(vld1q_s32(a + 4 * i)); }); }
 inline F prelu(F t, F slope) {

@@ -1,5 +1,5 @@
 // The loops around the counting, the same for every path. A path includes this inside its anonymous namespace, after
-//   F, with load, store, add, mul, fma, splat, from_ints, prelu, at_least: 16 floats, or 16 bits of a comparison
+//   F, with load, store, add, mul, div, fma, splat, from_ints, prelu, at_least: 16 floats, or 16 bits of a comparison
 //   WIDE (pixels of a tile), DEEP (groups counted together), Patch<P> (what a tile prepares of its input)
 //   count<P, Q>(patch, slice, group, counts): differing bits + start, as counts[P][Q][16]
 
@@ -64,28 +64,50 @@ inline void finish(const Finish& f, int y, int x, int group, const Values values
 }
 
 template <int P, int Q>
-inline void binary_groups(const Binary& u, const Slice& s, const Patch<P>& patch, int g, int y, int x) {
+inline void keep(const Binary& u, int y, int x, int group, const int32_t* counts) {
+    for (int p = 0; p < P; p++)
+        for (int i = 0; i < Q * GROUP; i++)
+            u.counts[((ptrdiff_t(y) * u.width + x + p) * u.groups + group) * GROUP + i] = counts[p * Q * GROUP + i];
+}
+
+template <int P, int Q>
+inline void binary_groups(const Binary& u, const Slice& s, const Patch<P>& patch, int group, int y, int x) {
     alignas(64) int32_t counts[P * Q * GROUP];
-    count<P, Q>(patch, s, g, counts);
-    const int group = s.first + g;
-    if (u.counts) {
-        const ptrdiff_t channels = ptrdiff_t(u.slice[u.slices - 1].first + u.slice[u.slices - 1].groups) * GROUP;
-        for (int p = 0; p < P; p++)
-            for (int i = 0; i < Q * GROUP; i++)
-                u.counts[(ptrdiff_t(y) * u.width + x + p) * channels + group * GROUP + i] = counts[p * Q * GROUP + i];
-        return;
-    }
+    count<P, Q>(patch, s, group - s.begin / GROUP, counts);
+    if (u.counts) return keep<P, Q>(u, y, x, group, counts);
     finish<P, Q>(u.finish, y, x, group, Counted{counts, u.scale, u.bias});
 }
 
 template <int P>
-void binary_tile(const Binary& u, int y, int x) {
+void shared_group(const Binary& u, int group, int y, int x) {  // in which slices meet: every slice gives its lanes
+    alignas(64) int32_t counts[P * GROUP] = {}, part[P * GROUP];
     for (const Slice* s = u.slice; s != u.slice + u.slices; s++) {
-        const Patch<P> patch(*s, s->in.pixel(y, x));
-        int g = 0;
-        for (; g + DEEP <= s->groups; g += DEEP) binary_groups<P, DEEP>(u, *s, patch, g, y, x);
-        for (; g + 2 <= s->groups; g += 2) binary_groups<P, 2>(u, *s, patch, g, y, x);
-        for (; g < s->groups; g++) binary_groups<P, 1>(u, *s, patch, g, y, x);
+        const int from = s->begin - group * GROUP, to = s->end - group * GROUP;
+        if (to <= 0 || from >= GROUP) continue;
+        count<P, 1>(Patch<P>(*s, s->in.pixel(y, x)), *s, group - s->begin / GROUP, part);
+        for (int p = 0; p < P; p++)
+            for (int i = from > 0 ? from : 0; i < (to < GROUP ? to : GROUP); i++) counts[p * GROUP + i] = part[p * GROUP + i];
+    }
+    if (u.counts) return keep<P, 1>(u, y, x, group, counts);
+    finish<P, 1>(u.finish, y, x, group, Counted{counts, u.scale, u.bias});
+}
+
+template <int P>
+void binary_tile(const Binary& u, int y, int x) {
+    for (int i = 0; i < u.slices; i++) {
+        const Slice& s = u.slice[i];
+        const bool last = i + 1 == u.slices;
+        const int low = (s.begin + GROUP - 1) / GROUP, high = last ? u.groups : s.end / GROUP;
+        if (low < high) {
+            const Patch<P> patch(s, s.in.pixel(y, x));
+            int g = low;
+            if ((g - s.begin / GROUP) % 2) binary_groups<P, 1>(u, s, patch, g++, y, x);
+            for (; g + DEEP <= high; g += DEEP) binary_groups<P, DEEP>(u, s, patch, g, y, x);
+            if constexpr (DEEP > 2)
+                for (; g + 2 <= high; g += 2) binary_groups<P, 2>(u, s, patch, g, y, x);
+            for (; g < high; g++) binary_groups<P, 1>(u, s, patch, g, y, x);
+        }
+        if (s.begin % GROUP && u.slice[i - 1].begin <= s.begin / GROUP * GROUP) shared_group<P>(u, s.begin / GROUP, y, x);
     }
 }
 
@@ -162,28 +184,25 @@ inline F pooled(const Shortcut& u, int y, int x, int c) {
 }
 
 void shortcut(const Shortcut& u, int y0, int y1) {
-    alignas(64) float values[GROUP];
-    const int times = u.before / u.channels;  // channels that one output is the mean of; 0: they are repeated
-    const bool whole = u.before % GROUP == 0 && u.channels % GROUP == 0;
-    const F share = splat(times > 1 ? 1.0f / float(times) : 1.0f);
+    alignas(64) float values[GROUP], from[GROUP];
+    const int times = u.before / u.channels;  // channels that one output is the mean of, where there are fewer
+    const bool whole = u.before % GROUP == 0 && u.channels % GROUP == 0 && (times == 0 || u.before % u.channels == 0);
     for (int y = y0; y < y1; y++)
         for (int x = 0; x < u.width; x++)
             for (int c = 0; c < u.channels; c += GROUP) {
                 if (whole) {
                     F t = pooled(u, y, x, c % u.before);
                     for (int i = 1; i < times; i++) t = add(t, pooled(u, y, x, c + i * u.channels));
-                    store(values, times > 1 ? mul(t, share) : t);
+                    store(values, times > 1 ? div(t, splat(float(times))) : t);
                 } else {
                     for (int o = c; o < c + GROUP; o++) {
                         float t = 0;
-                        const int n = times > 1 ? times : 1;
-                        for (int i = 0; o < u.channels && i < n; i++) {
-                            alignas(64) float lanes[GROUP];
-                            const int from = times > 1 ? o + i * u.channels : o % u.before;
-                            store(lanes, pooled(u, y, x, from / GROUP * GROUP));
-                            t = i ? t + lanes[from % GROUP] : lanes[from % GROUP];
+                        int n = 0;
+                        for (int i = o % u.before; o < u.channels && i < u.before; i += u.channels) {
+                            store(from, pooled(u, y, x, i / GROUP * GROUP));
+                            t = n++ ? t + from[i % GROUP] : from[i % GROUP];
                         }
-                        values[o - c] = times > 1 ? t * (1.0f / float(times)) : t;
+                        values[o - c] = n > 1 ? t / float(n) : t;
                     }
                 }
                 finish<1, 1>(u.finish, y, x, c / GROUP, Ready{values});
