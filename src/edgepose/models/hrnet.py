@@ -8,7 +8,7 @@ person the crop shows; h and w are multiples of 32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -55,69 +55,118 @@ def conv_bn(a: int, b: int, kernel: int, stride: int = 1, relu: bool = True) -> 
     return [conv, nn.BatchNorm2d(b), *([nn.ReLU(inplace=True)] if relu else [])]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a trunk is put together from; `REAL` is HRNet's own, BiHRNet hands in binary ones.
+
+    front(a, planes): the blocks behind the stem, a -> 4 planes channels. branch(c, blocks): residual blocks.
+    change(a, b, stride, first): 3x3 from one stage to the next, `first` behind the front. up(a, b, factor): 1x1 and
+    nearest neighbour. down(a, b, last): 3x3 of stride 2, the last of its row or not. act(c): behind a sum of branches.
+    """
+
+    front: Callable[[int, int], nn.Module]
+    branch: Callable[[int, int], nn.Module]
+    change: Callable[[int, int, int, bool], nn.Module]
+    up: Callable[[int, int, int], nn.Module]
+    down: Callable[[int, int, bool], nn.Module]
+    act: Callable[[int], nn.Module]
+
+
+def real_branch(c: int, blocks: int) -> nn.Module:
+    """Basic blocks; none of them is one 3x3 convolution with ReLU6 (the LitePose authors' shrunken networks)."""
+    if blocks:
+        return residuals(BasicBlock, c, c, blocks)
+    return nn.Sequential(*conv_bn(c, c, 3, relu=False), nn.ReLU6(inplace=True))
+
+
+REAL = Parts(
+    front=lambda a, planes: residuals(Bottleneck, a, planes, 4),
+    branch=real_branch,
+    change=lambda a, b, stride, first: nn.Sequential(*conv_bn(a, b, 3, stride)),
+    up=lambda a, b, factor: nn.Sequential(*conv_bn(a, b, 1, relu=False), nn.Upsample(scale_factor=factor)),
+    down=lambda a, b, last: nn.Sequential(*conv_bn(a, b, 3, 2, relu=not last)),
+    act=lambda c: nn.ReLU(inplace=True),
+)
+
+
 class Exchange(nn.Module):
     """Residual blocks on every branch, then each output is the sum of all branches at its resolution (section 3).
 
-    widths, blocks: per branch, finest first; a branch of 0 blocks is one 3x3 convolution with ReLU6 (the LitePose
-    authors' shrunken networks). outputs: how many branches go on, the finest ones; the last module of a trunk has one.
+    widths, blocks: per branch, finest first. outputs: how many branches go on, the finest ones; the last module of a
+    trunk has one.
     """
 
-    def __init__(self, widths: list[int], blocks: tuple[int, ...], outputs: int) -> None:
+    def __init__(self, widths: list[int], blocks: tuple[int, ...], outputs: int, parts: Parts) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            residuals(BasicBlock, c, c, n)
-            if n
-            else nn.Sequential(*conv_bn(c, c, 3, relu=False), nn.ReLU6(inplace=True))
-            for c, n in zip(widths, blocks, strict=True)
-        )
+        self.branches = nn.ModuleList(parts.branch(c, n) for c, n in zip(widths, blocks, strict=True))
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(resample(widths, j, i) for j in range(len(widths))) for i in range(outputs)
+            nn.ModuleList(resample(widths, j, i, parts) for j in range(len(widths))) for i in range(outputs)
         )
-        self.relu = nn.ReLU(inplace=True)
+        self.acts = nn.ModuleList(parts.act(c) for c in widths[:outputs])
 
     def forward(self, xs: list[Tensor]) -> list[Tensor]:
         xs = [branch(x) for branch, x in zip(self.branches, xs, strict=True)]
-        rows: Any = self.fuse_layers
-        return [self.relu(reduce(add, [fuse(x) for fuse, x in zip(row, xs, strict=True)])) for row in rows]
+        rows: Any = zip(self.fuse_layers, self.acts, strict=True)
+        return [act(reduce(add, [fuse(x) for fuse, x in zip(row, xs, strict=True)])) for row, act in rows]
 
 
-def resample(widths: list[int], j: int, i: int) -> nn.Module:
+def resample(widths: list[int], j: int, i: int, parts: Parts) -> nn.Module:
     """Branch `j` at the resolution and width of branch `i`: 1x1 and nearest neighbour up, 3x3 of stride 2 down."""
     if i == j:
         return nn.Identity()
     if i < j:
-        return nn.Sequential(*conv_bn(widths[j], widths[i], 1, relu=False), nn.Upsample(scale_factor=2 ** (j - i)))
-    halvings = [nn.Sequential(*conv_bn(widths[j], widths[j], 3, 2)) for _ in range(i - j - 1)]
-    return nn.Sequential(*halvings, nn.Sequential(*conv_bn(widths[j], widths[i], 3, 2, relu=False)))
+        return parts.up(widths[j], widths[i], 2 ** (j - i))
+    halvings = [parts.down(widths[j], widths[j], False) for _ in range(i - j - 1)]
+    return nn.Sequential(*halvings, parts.down(widths[j], widths[i], True))
 
 
-def transition(before: list[int], after: list[int]) -> nn.ModuleList:
+def transition(before: list[int], after: list[int], parts: Parts) -> nn.ModuleList:
     """From the branches of one stage to those of the next, which has one more: 3x3, of stride 2 for the new one."""
-    same = [nn.Identity() if a == b else nn.Sequential(*conv_bn(a, b, 3)) for a, b in zip(before, after, strict=False)]
-    return nn.ModuleList([*same, nn.Sequential(nn.Sequential(*conv_bn(before[-1], after[-1], 3, 2)))])
+    first = len(before) == 1
+    pairs = zip(before, after, strict=False)
+    same = [nn.Identity() if a == b else parts.change(a, b, 1, first) for a, b in pairs]
+    return nn.ModuleList([*same, nn.Sequential(parts.change(before[-1], after[-1], 2, first))])
 
 
-def add_trunk(net: Any, width: int, planes: int, modules: tuple[int, ...], blocks: Blocks) -> None:
-    """Give `net` the modules of HRNet up to its finest branch (`width` channels at 1/4 of the input)."""
+def add_stem(net: Any) -> None:
+    """Give `net` the two convolutions in front, 3 -> 64 channels at 1/4 of the input."""
     net.conv1, net.bn1 = nn.Conv2d(3, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64)
     net.conv2, net.bn2 = nn.Conv2d(64, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64)
     net.relu = nn.ReLU(inplace=True)
-    net.layer1 = residuals(Bottleneck, 64, planes, 4)
+
+
+def add_body(
+    net: Any, width: int, planes: int, modules: tuple[int, ...], blocks: Blocks, parts: Parts = REAL
+) -> None:
+    """Give `net` what follows the stem, up to the finest branch (`width` channels at 1/4 of the input)."""
+    net.layer1 = parts.front(64, planes)
     widths, stages = [4 * planes], []
     for s, (n, per_branch) in enumerate(zip(modules, blocks, strict=True)):
         before, widths = widths, [width << b for b in range(s + 2)]
         outputs = [len(widths)] * n if s < 2 else [len(widths)] * (n - 1) + [1]
-        stages.append((transition(before, widths), nn.Sequential(*(Exchange(widths, per_branch, k) for k in outputs))))
+        change = transition(before, widths, parts)
+        stages.append((change, nn.Sequential(*(Exchange(widths, per_branch, k, parts) for k in outputs))))
     (net.transition1, net.stage2), (net.transition2, net.stage3), (net.transition3, net.stage4) = stages
+
+
+def add_trunk(net: Any, width: int, planes: int, modules: tuple[int, ...], blocks: Blocks) -> None:
+    """Give `net` the modules of HRNet up to its finest branch (`width` channels at 1/4 of the input)."""
+    add_stem(net)
+    add_body(net, width, planes, modules, blocks)
+
+
+def run_body(net: Any, x: Tensor) -> Tensor:
+    """The finest branch (n, width, h/4, w/4) of what `add_body` gave to `net`, for the stem's (n, 64, h/4, w/4)."""
+    xs = [net.layer1(x)]
+    for change, stage in ((net.transition1, net.stage2), (net.transition2, net.stage3), (net.transition3, net.stage4)):
+        xs = stage([go(x) for go, x in zip(change, [*xs, xs[-1]], strict=True)])
+    return xs[0]
 
 
 def run_trunk(net: Any, images: Tensor) -> Tensor:
     """The finest branch (n, width, h/4, w/4) of the trunk that `add_trunk` gave to `net`."""
     x = net.relu(net.bn1(net.conv1(images)))
-    xs = [net.layer1(net.relu(net.bn2(net.conv2(x))))]
-    for change, stage in ((net.transition1, net.stage2), (net.transition2, net.stage3), (net.transition3, net.stage4)):
-        xs = stage([go(x) for go, x in zip(change, [*xs, xs[-1]], strict=True)])
-    return xs[0]
+    return run_body(net, net.relu(net.bn2(net.conv2(x))))
 
 
 class HRNet(nn.Module):
