@@ -52,6 +52,10 @@ void edgebin_shape(const edgebin_net* net, int output, int32_t* chw) {
 
 void edgebin_run(edgebin_net* net, const float* image, float* const* outputs) { net->net.run(image, outputs); }
 
+void edgebin_profile(edgebin_net* net, const float* image, float* const* outputs, double* microseconds) {
+    net->net.profile(image, outputs, microseconds);
+}
+
 void edgebin_close(edgebin_net* net) { delete net; }
 
 int edgebin_count(const char* path, const uint32_t* in, int h, int w, int in_channels, const uint32_t* weights,

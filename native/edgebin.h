@@ -45,6 +45,8 @@ EDGEBIN_API int edgebin_outputs(const edgebin_net*);
 EDGEBIN_API void edgebin_shape(const edgebin_net*, int output, int32_t* chw);
 /* image (c, h, w); outputs[i] (c, h, w) float32 as edgebin_shape says. One run at a time: others wait. */
 EDGEBIN_API void edgebin_run(edgebin_net*, const float* image, float* const* outputs);
+/* The same on one thread; microseconds[i] of operation i. */
+EDGEBIN_API void edgebin_profile(edgebin_net*, const float* image, float* const* outputs, double* microseconds);
 EDGEBIN_API void edgebin_close(edgebin_net*);
 
 /* One binary convolution's differing bits - floor(bits / 2), from packed words: in [h][w][words], weights [channels]

@@ -1,6 +1,7 @@
 #include "net.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <limits>
 
@@ -46,6 +47,17 @@ void Net::run(const float* image, float* const* outputs) {
                 if (spins > 2000) std::this_thread::yield();
         }
     });
+}
+
+void Net::profile(const float* image, float* const* outputs, double* microseconds) {
+    std::lock_guard<std::mutex> lock(running_);
+    image_ = image, results_ = outputs;
+    for (const Level& level : levels_)
+        for (const Task& task : level.tasks) {
+            const auto begin = std::chrono::steady_clock::now();
+            task.work(0, task.rows);
+            microseconds[task.op] = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
+        }
 }
 
 void Net::make_tasks() {
@@ -95,7 +107,7 @@ Task Net::input_task(int v) {
     const Op op = graph_.ops[v];
     const Map out = places_[v].map;
     const Sum pack = copy_of(v);
-    return {[this, op, out, pack](int y0, int y1) {
+    return {v, [this, op, out, pack](int y0, int y1) {
                 const ptrdiff_t plane = ptrdiff_t(op.height) * op.width;
                 for (int y = y0; y < y1; y++)
                     for (int x = 0; x < op.width; x++)
@@ -118,7 +130,7 @@ Task Net::real_task(int v) {
     u.in = {from.map.at - w.pad() * (from.map.dx + from.map.dy), from.map.dx * w.stride, from.map.dy * w.stride};
     u.offset = offsets_.back()->data(), u.weights = weights, u.bias = padded(op.bias, op.channels);
     u.taps = taps, u.groups = groups, u.width = op.width, u.finish = finish(v);
-    return {[this, u](int y0, int y1) { path_->real(u, y0, y1); }, op.height, double(op.width) * groups * (0.6 * taps + 4)};
+    return {v, [this, u](int y0, int y1) { path_->real(u, y0, y1); }, op.height, double(op.width) * groups * (0.6 * taps + 4)};
 }
 
 Task Net::binary_task(int v) {
@@ -149,7 +161,7 @@ Task Net::binary_task(int v) {
     Binary u{};
     u.slice = slices.data(), u.slices = int(slices.size()), u.groups = groups_of(op.channels), u.width = op.width;
     u.scale = padded(op.scale, op.channels), u.bias = padded(op.bias, op.channels), u.finish = finish(v);
-    return {[this, u](int y0, int y1) { path_->binary(u, y0, y1); }, op.height, op.width * cost};
+    return {v, [this, u](int y0, int y1) { path_->binary(u, y0, y1); }, op.height, op.width * cost};
 }
 
 Task Net::sum_task(int v) {
@@ -165,7 +177,7 @@ Task Net::sum_task(int v) {
         for (size_t i = 0; i < op.in.size(); i++) s.in[i] = places_[op.in[i]].map, s.up[i] = op.up[i];
         s.summands = int(op.in.size());
     }
-    return {[this, s](int y0, int y1) { path_->sum(s, y0, y1); }, op.height, double(op.width) * s.groups * (6 + 3 * s.summands)};
+    return {v, [this, s](int y0, int y1) { path_->sum(s, y0, y1); }, op.height, double(op.width) * s.groups * (6 + 3 * s.summands)};
 }
 
 Task Net::shortcut_task(int v) {
@@ -174,7 +186,7 @@ Task Net::shortcut_task(int v) {
     s.in = places_[op.in[0]].map, s.before = graph_.ops[op.in[0]].channels, s.channels = op.channels;
     s.stride = op.stride, s.width = op.width, s.finish = finish(v);
     const double reads = op.stride * op.stride * std::max(1, s.before / s.channels);
-    return {[this, s](int y0, int y1) { path_->shortcut(s, y0, y1); }, op.height, double(op.width) * groups_of(op.channels) * (6 + 3 * reads)};
+    return {v, [this, s](int y0, int y1) { path_->shortcut(s, y0, y1); }, op.height, double(op.width) * groups_of(op.channels) * (6 + 3 * reads)};
 }
 
 Task Net::concat_task(int v) {
@@ -183,7 +195,7 @@ Task Net::concat_task(int v) {
     for (int in : op.in) parts.emplace_back(places_[in].map, graph_.ops[in].channels);
     const Map out = places_[v].map;
     const Sum pack = copy_of(v);
-    return {[this, op, parts, out, pack](int y0, int y1) {
+    return {v, [this, op, parts, out, pack](int y0, int y1) {
                 for (int y = y0; y < y1; y++)
                     for (int x = 0; x < op.width; x++) {
                         float* to = out.pixel(y, x);
@@ -202,7 +214,7 @@ Task Net::means_task(int v) {
     auto keep = [&](const float* a, int64_t n) { return std::vector<float>(a, a + n); };
     const auto w1 = keep(op.weights, int64_t(op.hidden) * op.channels), b1 = keep(op.bias, op.hidden);
     const auto w2 = keep(op.weights2, int64_t(op.hidden) * op.channels), b2 = keep(op.bias2, op.channels);
-    return {[=](int, int) {
+    return {v, [=](int, int) {
                 std::vector<float> means(op.channels, 0.0f), hidden(op.hidden);
                 for (int y = 0; y < from.height; y++)
                     for (int x = 0; x < from.width; x++)
@@ -228,7 +240,7 @@ Task Net::output_task(int v) {
     const Op op = graph_.ops[from];
     const Map in = places_[from].map;
     const int index = int(std::count_if(graph_.ops.begin(), graph_.ops.begin() + v, [](const Op& o) { return o.kind == OUTPUT; }));
-    return {[this, op, in, index](int y0, int y1) {
+    return {v, [this, op, in, index](int y0, int y1) {
                 const ptrdiff_t plane = ptrdiff_t(op.height) * op.width;
                 for (int c = 0; c < op.channels; c++)
                     for (int y = y0; y < y1; y++)

@@ -24,6 +24,7 @@ private:
 };
 
 struct Task {
+    int op;
     std::function<void(int y0, int y1)> work;
     int rows;
     double cost;  // of a row, about a processor cycle each
@@ -42,6 +43,7 @@ class Net {
 public:
     Net(Graph graph, const Path* path, int threads, bool apart);
     void run(const float* image, float* const* outputs);
+    void profile(const float* image, float* const* outputs, double* microseconds);
     const char* path() const { return path_->name; }
     int64_t memory() const { return memory_.bytes(); }
     const std::vector<int>& outputs() const { return outputs_; }

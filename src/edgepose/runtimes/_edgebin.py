@@ -6,7 +6,7 @@ import ctypes
 import functools
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "outputs": (c_int, [c_void_p]),
     "shape": (None, [c_void_p, c_int, POINTER(c_int32)]),
     "run": (None, [c_void_p, c_void_p, POINTER(c_void_p)]),
+    "profile": (None, [c_void_p, c_void_p, POINTER(c_void_p), POINTER(c_double)]),
     "close": (None, [c_void_p]),
     "count": (c_int, [c_char_p, c_void_p, c_int, c_int, c_int, c_void_p, c_int, c_int, c_int, c_int, c_void_p]),
 }
@@ -72,7 +73,7 @@ class Net:
     """
 
     def __init__(
-        self, program: Sequence[int], arrays: NDArray[np.int64], data: NDArray[np.uint8], size: tuple[int, int],
+        self, program: Sequence[int], operations: int, arrays: NDArray[np.int64], data: NDArray[np.uint8], size: tuple[int, int],
         threads: int = 1, path: str | None = None, apart: bool = True,
     ) -> None:  # fmt: skip
         self.lib = library()
@@ -88,7 +89,7 @@ class Net:
         if not self.handle:
             raise ValueError(error.value.decode(errors="replace"))
         self.size = size
-        self.channels = int(code[1])
+        self.channels, self.operations = int(code[1]), operations
         self.shapes: list[tuple[int, ...]] = []
         for i in range(self.lib.edgebin_outputs(self.handle)):
             chw = (c_int32 * 3)()
@@ -113,6 +114,16 @@ class Net:
         assert all(m.flags.c_contiguous and m.shape == s for m, s in zip(made, self.shapes, strict=True))
         self.lib.edgebin_run(self.handle, image.ctypes.data, (c_void_p * len(made))(*(m.ctypes.data for m in made)))
         return made
+
+    def profile(self, image: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Microseconds of every operation of the program, run alone on one thread."""
+        image = np.ascontiguousarray(image, np.float32)
+        assert image.shape == (self.channels, *self.size), image.shape
+        made = [np.empty(shape, np.float32) for shape in self.shapes]
+        times = np.zeros(self.operations)
+        places = (c_void_p * len(made))(*(m.ctypes.data for m in made))
+        self.lib.edgebin_profile(self.handle, image.ctypes.data, places, times.ctypes.data_as(POINTER(c_double)))
+        return times
 
     def __del__(self) -> None:
         if getattr(self, "handle", None):
