@@ -22,7 +22,8 @@ inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm2
 inline __m256 from_ints8(const int32_t* a) {
     return _mm256_cvtepi32_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a)));
 }
-inline F from_ints(const int32_t* a) { return {from_ints8(a), from_ints8(a + 8)}; }
+#include "plain_ints.inl"
+inline F from_ints(const Ints& v) { return {from_ints8(v.at), from_ints8(v.at + 8)}; }
 inline __m256 prelu8(__m256 t, __m256 slope) {
     return _mm256_blendv_ps(_mm256_mul_ps(t, slope), t, _mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_GT_OQ));
 }
@@ -112,14 +113,13 @@ inline void count_pairs(const Patch<P>& patch, const Slice& s, int pair, int32_t
 }
 
 template <int P, int Q>
-inline void count(const Patch<P>& patch, const Slice& s, int group, int32_t* counts) {
+inline void count(const Patch<P>& patch, const Slice& s, int group, Ints (&counts)[P][Q]) {
     if constexpr (Q % 2 == 0) {
-        count_pairs<P, Q / 2>(patch, s, group / 2, counts);
+        count_pairs<P, Q / 2>(patch, s, group / 2, counts[0][0].at);
     } else {  // one group of a pair
         alignas(32) int32_t both[P * 2 * GROUP];
         count_pairs<P, 1>(patch, s, group / 2, both);
-        for (int p = 0; p < P; p++)
-            for (int i = 0; i < GROUP; i++) counts[p * GROUP + i] = both[(p * 2 + group % 2) * GROUP + i];
+        for (int p = 0; p < P; p++) counts[p][0] = take(both + (p * 2 + group % 2) * GROUP);
     }
 }
 

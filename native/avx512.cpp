@@ -76,11 +76,10 @@ inline __m512i count_one(const uint32_t* in, const Slice& s, const uint32_t* wei
 }
 
 template <int P, int Q>
-inline void count(const Patch<P>& patch, const Slice& s, int group, int32_t* counts) {
+inline void count(const Patch<P>& patch, const Slice& s, int group, Ints (&counts)[P][Q]) {
     const uint32_t* weights = static_cast<const uint32_t*>(s.weights) + ptrdiff_t(group) * s.words * GROUP;
     for (int q = 0; q < Q; q++, weights += ptrdiff_t(s.words) * GROUP)
-        for (int p = 0; p < P; p++)
-            _mm512_store_si512(counts + (p * Q + q) * GROUP, count_one(patch.in + p * s.in.dx, s, weights));
+        for (int p = 0; p < P; p++) counts[p][q] = count_one(patch.in + p * s.in.dx, s, weights);
 }
 
 #include "lanes.inl"

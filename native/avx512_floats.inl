@@ -7,7 +7,10 @@ inline F add(F a, F b) { return _mm512_add_ps(a, b); }
 inline F mul(F a, F b) { return _mm512_mul_ps(a, b); }
 inline F div(F a, F b) { return _mm512_div_ps(a, b); }
 inline F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
-inline F from_ints(const int32_t* a) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(a)); }
+using Ints = __m512i;
+inline Ints take(const int32_t* a) { return _mm512_loadu_si512(a); }
+inline void put(int32_t* a, Ints v) { _mm512_storeu_si512(a, v); }
+inline F from_ints(Ints v) { return _mm512_cvtepi32_ps(v); }
 inline F prelu(F t, F slope) {
     return _mm512_mask_mul_ps(t, _mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_NGT_UQ), t, slope);
 }
@@ -17,4 +20,4 @@ inline uint16_t at_least(F t, F least) {
     return uint16_t(bits);
 }
 
-constexpr int WIDE = 6, REAL_WIDE = 6, REAL_DEEP = 4;
+constexpr int WIDE = 12, REAL_WIDE = 6, REAL_DEEP = 4;

@@ -9,7 +9,7 @@ namespace edgebin {
 namespace {
 
 #include "avx512_floats.inl"
-constexpr int DEEP = 2;
+constexpr int DEEP = 1;
 
 template <int P>
 struct Patch {
@@ -18,8 +18,7 @@ struct Patch {
 };
 
 template <int P, int Q>
-inline void count(const Patch<P>& patch, const Slice& s, int group, int32_t* counts) {
-    __m512i sums[P][Q];
+inline void count(const Patch<P>& patch, const Slice& s, int group, Ints (&sums)[P][Q]) {
     for (int p = 0; p < P; p++)
         for (int q = 0; q < Q; q++) sums[p][q] = _mm512_set1_epi32(s.start);
     const uint32_t* weights = static_cast<const uint32_t*>(s.weights) + ptrdiff_t(group) * s.words * GROUP;
@@ -34,8 +33,6 @@ inline void count(const Patch<P>& patch, const Slice& s, int group, int32_t* cou
                 sums[p][q] = _mm512_add_epi32(sums[p][q], _mm512_popcnt_epi32(_mm512_xor_si512(v, w[q])));
         }
     }
-    for (int p = 0; p < P; p++)
-        for (int q = 0; q < Q; q++) _mm512_store_si512(counts + (p * Q + q) * GROUP, sums[p][q]);
 }
 
 #include "lanes.inl"

@@ -24,7 +24,14 @@ inline F add(F a, F b) { return each([&](int i) { return vaddq_f32(a.at[i], b.at
 inline F mul(F a, F b) { return each([&](int i) { return vmulq_f32(a.at[i], b.at[i]); }); }
 inline F div(F a, F b) { return each([&](int i) { return vdivq_f32(a.at[i], b.at[i]); }); }
 inline F fma(F a, F b, F c) { return each([&](int i) { return vfmaq_f32(c.at[i], a.at[i], b.at[i]); }); }
-inline F from_ints(const int32_t* a) { return each([&](int i) { return vcvtq_f32_s32(vld1q_s32(a + 4 * i)); }); }
+struct Ints {
+    int32x4_t at[4];
+};
+inline Ints take(const int32_t* a) { return {vld1q_s32(a), vld1q_s32(a + 4), vld1q_s32(a + 8), vld1q_s32(a + 12)}; }
+inline void put(int32_t* a, Ints v) {
+    for (int i = 0; i < 4; i++) vst1q_s32(a + 4 * i, v.at[i]);
+}
+inline F from_ints(Ints v) { return each([&](int i) { return vcvtq_f32_s32(v.at[i]); }); }
 inline F prelu(F t, F slope) {
     return each([&](int i) { return vbslq_f32(vcgtzq_f32(t.at[i]), t.at[i], vmulq_f32(t.at[i], slope.at[i])); });
 }
@@ -45,8 +52,8 @@ struct Patch {
     Patch(const Slice&, const uint32_t* in) : in(in) {}
 };
 
-template <int P>
-inline void count_group(const uint32_t* in, const Slice& s, const uint32_t* weights, int32_t* counts, ptrdiff_t apart) {
+template <int P, int Q>
+inline void count_group(const uint32_t* in, const Slice& s, const uint32_t* weights, int q, Ints (&counts)[P][Q]) {
     uint32x4_t sums[P][4];
     for (int p = 0; p < P; p++)
         for (int i = 0; i < 4; i++) sums[p][i] = vdupq_n_u32(uint32_t(s.start));
@@ -69,14 +76,13 @@ inline void count_group(const uint32_t* in, const Slice& s, const uint32_t* weig
             for (int i = 0; i < 4; i++) sums[p][i] = vpadalq_u16(sums[p][i], vpaddlq_u8(bytes[p][i]));
     }
     for (int p = 0; p < P; p++)
-        for (int i = 0; i < 4; i++) vst1q_s32(counts + p * apart + 4 * i, vreinterpretq_s32_u32(sums[p][i]));
+        for (int i = 0; i < 4; i++) counts[p][q].at[i] = vreinterpretq_s32_u32(sums[p][i]);
 }
 
 template <int P, int Q>
-inline void count(const Patch<P>& patch, const Slice& s, int group, int32_t* counts) {
-    for (int q = 0; q < Q; q++)
-        count_group<P>(patch.in, s, static_cast<const uint32_t*>(s.weights) + ptrdiff_t(group + q) * s.words * GROUP,
-                       counts + q * GROUP, Q * GROUP);
+inline void count(const Patch<P>& patch, const Slice& s, int group, Ints (&counts)[P][Q]) {
+    const uint32_t* weights = static_cast<const uint32_t*>(s.weights) + ptrdiff_t(group) * s.words * GROUP;
+    for (int q = 0; q < Q; q++) count_group<P, Q>(patch.in, s, weights + ptrdiff_t(q) * s.words * GROUP, q, counts);
 }
 
 #include "lanes.inl"

@@ -17,7 +17,8 @@ inline F add(const F& a, const F& b) { return each([&](int i) { return a.at[i] +
 inline F mul(const F& a, const F& b) { return each([&](int i) { return a.at[i] * b.at[i]; }); }
 inline F div(const F& a, const F& b) { return each([&](int i) { return a.at[i] / b.at[i]; }); }
 inline F fma(const F& a, const F& b, const F& c) { return each([&](int i) { return std::fma(a.at[i], b.at[i], c.at[i]); }); }
-inline F from_ints(const int32_t* a) { return each([&](int i) { return float(a[i]); }); }
+#include "plain_ints.inl"
+inline F from_ints(const Ints& v) { return each([&](int i) { return float(v.at[i]); }); }
 inline F prelu(const F& t, const F& slope) { return each([&](int i) { return t.at[i] > 0 ? t.at[i] : t.at[i] * slope.at[i]; }); }
 inline uint16_t at_least(const F& t, const F& least) {
     uint16_t bits = 0;

@@ -42,14 +42,14 @@ void pairs(const uint32_t* plain, int words, int channels, void* weights) {  // 
 }
 
 template <int P, int Q>
-inline void count(const Patch<P>& patch, const Slice& s, int group, int32_t* counts) {
+inline void count(const Patch<P>& patch, const Slice& s, int group, Ints (&counts)[P][Q]) {
     const int n = (s.words + 1) / 2;
     const uint64_t* weights = static_cast<const uint64_t*>(s.weights) + ptrdiff_t(group) * GROUP * n;
     for (int o = 0; o < Q * GROUP; o++, weights += n)
         for (int p = 0; p < P; p++) {
             int32_t sum = s.start;
             for (int k = 0; k < n; k++) sum += ones(patch.window[p][k] ^ weights[k]);
-            counts[p * Q * GROUP + o] = sum;
+            counts[p][o / GROUP].at[o % GROUP] = sum;
         }
 }
 

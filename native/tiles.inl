@@ -1,27 +1,32 @@
 // The loops around the counting, the same for every path. A path includes this inside its anonymous namespace, after
 //   F, with load, store, add, mul, div, fma, splat, from_ints, prelu, at_least: 16 floats, or 16 bits of a comparison
 //   WIDE (pixels of a tile), DEEP (groups counted together), Patch<P> (what a tile prepares of its input)
-//   count<P, Q>(patch, slice, group, counts): differing bits + start, as counts[P][Q][16]
+//   Ints: 16 counts, with take and put; count<P, Q>(patch, slice, group, counts): differing bits + start
+// What follows a count is inlined, so that counts stay in registers.
 
+#define INLINE inline __attribute__((always_inline))
+
+template <int P, int Q>
 struct Counted {  // values made of counts: scale * count + bias
-    const int32_t* at;
+    const Ints (&at)[P][Q];
     const float *scale, *bias;
     struct Lanes {
         F scale, bias;
     };
     Lanes lanes(ptrdiff_t c) const { return {load(scale + c), load(bias + c)}; }
-    F value(ptrdiff_t i, const Lanes& l) const { return add(mul(l.scale, from_ints(at + i)), l.bias); }
+    F value(int p, int q, const Lanes& l) const { return add(mul(l.scale, from_ints(at[p][q])), l.bias); }
 };
 
+template <int P, int Q>
 struct Ready {  // values as they are
-    const float* at;
+    const F (&at)[P][Q];
     struct Lanes {};
     Lanes lanes(ptrdiff_t) const { return {}; }
-    F value(ptrdiff_t i, const Lanes&) const { return load(at + i); }
+    F value(int p, int q, const Lanes&) const { return at[p][q]; }
 };
 
 template <int P, int Q, bool ADD, bool RPRELU, bool ONE, class Values>  // ONE: written and packed once
-void finish_as(const Finish& f, int y, int x, int group, const Values values) {
+INLINE void finish_as(const Finish& f, int y, int x, int group, const Values& values) {
     const ptrdiff_t first = ptrdiff_t(group) * GROUP, in_dx = f.add.dx, out_dx = f.out.dx, bits_dx = f.pack[0].out.dx * 2;
     const int packs = f.packs;
     for (int q = 0; q < Q; q++) {
@@ -33,7 +38,7 @@ void finish_as(const Finish& f, int y, int x, int group, const Values values) {
         float* out = ONE || f.out.at ? f.out.pixel(y, x) + c : nullptr;
         uint16_t* bits = ONE ? reinterpret_cast<uint16_t*>(f.pack[0].out.pixel(y, x)) + group + q : nullptr;
         for (int p = 0; p < P; p++) {
-            F t = values.value((p * Q + q) * GROUP, lanes);
+            F t = values.value(p, q, lanes);
             if (ADD) t = add(t, load(in + p * in_dx));
             if (RPRELU) t = add(prelu(t, slope), lift);
             if (ONE) {
@@ -49,7 +54,7 @@ void finish_as(const Finish& f, int y, int x, int group, const Values values) {
 }
 
 template <int P, int Q, bool ONE, class Values>
-inline void finish_one(const Finish& f, int y, int x, int group, const Values values) {
+INLINE void finish_one(const Finish& f, int y, int x, int group, const Values& values) {
     if (f.add.at && f.slope) return finish_as<P, Q, true, true, ONE>(f, y, x, group, values);
     if (f.slope) return finish_as<P, Q, false, true, ONE>(f, y, x, group, values);
     if (f.add.at) return finish_as<P, Q, true, false, ONE>(f, y, x, group, values);
@@ -58,38 +63,42 @@ inline void finish_one(const Finish& f, int y, int x, int group, const Values va
 
 // Values [P][Q][16] of channels from 16 * group on, at pixels (y, x), (y, x + 1), ...
 template <int P, int Q, class Values>
-inline void finish(const Finish& f, int y, int x, int group, const Values values) {
+INLINE void finish(const Finish& f, int y, int x, int group, const Values& values) {
     if (f.out.at && f.packs == 1) return finish_one<P, Q, true>(f, y, x, group, values);
     finish_one<P, Q, false>(f, y, x, group, values);
 }
 
 template <int P, int Q>
-inline void keep(const Binary& u, int y, int x, int group, const int32_t* counts) {
+void keep(const Binary& u, int y, int x, int group, const Ints (&counts)[P][Q]) {
     for (int p = 0; p < P; p++)
-        for (int i = 0; i < Q * GROUP; i++)
-            u.counts[((ptrdiff_t(y) * u.width + x + p) * u.groups + group) * GROUP + i] = counts[p * Q * GROUP + i];
+        for (int q = 0; q < Q; q++)
+            put(u.counts + ((ptrdiff_t(y) * u.width + x + p) * u.groups + group + q) * GROUP, counts[p][q]);
 }
 
 template <int P, int Q>
 inline void binary_groups(const Binary& u, const Slice& s, const Patch<P>& patch, int group, int y, int x) {
-    alignas(64) int32_t counts[P * Q * GROUP];
+    Ints counts[P][Q];
     count<P, Q>(patch, s, group - s.begin / GROUP, counts);
     if (u.counts) return keep<P, Q>(u, y, x, group, counts);
-    finish<P, Q>(u.finish, y, x, group, Counted{counts, u.scale, u.bias});
+    finish<P, Q>(u.finish, y, x, group, Counted<P, Q>{counts, u.scale, u.bias});
 }
 
 template <int P>
 void shared_group(const Binary& u, int group, int y, int x) {  // in which slices meet: every slice gives its lanes
-    alignas(64) int32_t counts[P * GROUP] = {}, part[P * GROUP];
+    alignas(64) int32_t lanes[P][GROUP] = {}, part[GROUP];
+    Ints counts[P][1];
     for (const Slice* s = u.slice; s != u.slice + u.slices; s++) {
         const int from = s->begin - group * GROUP, to = s->end - group * GROUP;
         if (to <= 0 || from >= GROUP) continue;
-        count<P, 1>(Patch<P>(*s, s->in.pixel(y, x)), *s, group - s->begin / GROUP, part);
-        for (int p = 0; p < P; p++)
-            for (int i = from > 0 ? from : 0; i < (to < GROUP ? to : GROUP); i++) counts[p * GROUP + i] = part[p * GROUP + i];
+        count<P, 1>(Patch<P>(*s, s->in.pixel(y, x)), *s, group - s->begin / GROUP, counts);
+        for (int p = 0; p < P; p++) {
+            put(part, counts[p][0]);
+            for (int i = from > 0 ? from : 0; i < (to < GROUP ? to : GROUP); i++) lanes[p][i] = part[i];
+        }
     }
+    for (int p = 0; p < P; p++) counts[p][0] = take(lanes[p]);
     if (u.counts) return keep<P, 1>(u, y, x, group, counts);
-    finish<P, 1>(u.finish, y, x, group, Counted{counts, u.scale, u.bias});
+    finish<P, 1>(u.finish, y, x, group, Counted<P, 1>{counts, u.scale, u.bias});
 }
 
 template <int P>
@@ -148,10 +157,7 @@ inline void real_groups(const Real& u, int g, int y, int x) {
             for (int q = 0; q < Q; q++) sums[p][q] = fma(v, w[q], sums[p][q]);
         }
     }
-    alignas(64) float values[P * Q * GROUP];
-    for (int q = 0; q < Q; q++)
-        for (int p = 0; p < P; p++) store(values + (p * Q + q) * GROUP, sums[p][q]);
-    finish<P, Q>(u.finish, y, x, g, Ready{values});
+    finish<P, Q>(u.finish, y, x, g, Ready<P, Q>{sums});
 }
 
 void real(const Real& u, int y0, int y1) {
@@ -163,7 +169,6 @@ void real(const Real& u, int y0, int y1) {
 }
 
 void sum(const Sum& u, int y0, int y1) {
-    alignas(64) float values[GROUP];
     for (int y = y0; y < y1; y++)
         for (int x = 0; x < u.width; x++)
             for (int g = 0; g < u.groups; g++) {
@@ -171,8 +176,8 @@ void sum(const Sum& u, int y0, int y1) {
                 for (int i = 1; i < u.summands; i++)
                     t = add(t, load(u.in[i].pixel(y >> u.up[i], x >> u.up[i]) + g * GROUP));
                 if (u.scale) t = add(mul(load(u.scale + g * GROUP), t), load(u.bias + g * GROUP));
-                store(values, t);
-                finish<1, 1>(u.finish, y, x, g, Ready{values});
+                const F values[1][1] = {{t}};
+                finish<1, 1>(u.finish, y, x, g, Ready<1, 1>{values});
             }
 }
 
@@ -184,16 +189,17 @@ inline F pooled(const Shortcut& u, int y, int x, int c) {
 }
 
 void shortcut(const Shortcut& u, int y0, int y1) {
-    alignas(64) float values[GROUP], from[GROUP];
+    alignas(64) float made[GROUP], from[GROUP];
     const int times = u.before / u.channels;  // channels that one output is the mean of, where there are fewer
     const bool whole = u.before % GROUP == 0 && u.channels % GROUP == 0 && (times == 0 || u.before % u.channels == 0);
     for (int y = y0; y < y1; y++)
         for (int x = 0; x < u.width; x++)
             for (int c = 0; c < u.channels; c += GROUP) {
+                F values[1][1];
                 if (whole) {
                     F t = pooled(u, y, x, c % u.before);
                     for (int i = 1; i < times; i++) t = add(t, pooled(u, y, x, c + i * u.channels));
-                    store(values, times > 1 ? div(t, splat(float(times))) : t);
+                    values[0][0] = times > 1 ? div(t, splat(float(times))) : t;
                 } else {
                     for (int o = c; o < c + GROUP; o++) {
                         float t = 0;
@@ -202,9 +208,10 @@ void shortcut(const Shortcut& u, int y0, int y1) {
                             store(from, pooled(u, y, x, i / GROUP * GROUP));
                             t = n++ ? t + from[i % GROUP] : from[i % GROUP];
                         }
-                        values[o - c] = n > 1 ? t / float(n) : t;
+                        made[o - c] = n > 1 ? t / float(n) : t;
                     }
+                    values[0][0] = load(made);
                 }
-                finish<1, 1>(u.finish, y, x, c / GROUP, Ready{values});
+                finish<1, 1>(u.finish, y, x, c / GROUP, Ready<1, 1>{values});
             }
 }
