@@ -4,8 +4,8 @@ A network is a program: a list of int32, one operation after another, each of wh
 An array is a number into `arrays`, pairs of (offset in bytes, count of 4-byte items) of `data`; -1 where there is none.
 
   0 INPUT    channels
-  1 REAL     in, channels, kernel, stride, dilation, weights [channels][kernel * kernel][in], bias, add, slope, lift
-  2 BINARY   add, slope, lift, scale, bias, slices, then of every slice:
+  1 REAL     in, channels, kernel, stride, dilation, weights [channels][kernel * kernel][in], bias, add, slope, lift, THEN
+  2 BINARY   add, slope, lift, scale, bias, THEN, slices, then of every slice:
              in, least, channels, kernel, stride, dilation, weights [channels][kernel * kernel][words of in]
   3 SUM      slope, lift, scale, bias, summands, then of every summand: in, up
   4 SHORTCUT in, channels, stride
@@ -14,7 +14,7 @@ An array is a number into `arrays`, pairs of (offset in bytes, count of 4-byte i
   7 SCALE    in, gains
   9 OUTPUT   in, the last operations; they make no value
 
-slope, lift, add (a value): -1 for none. All but the first slice begin at a multiple of 16 channels. kernels.h says what
+THEN is five: a second map that is added, scale, bias, slope, lift. slope, lift, add, the second map: -1 for none. kernels.h says what
 they compute, and in which order. */
 #pragma once
 #include <stdint.h>

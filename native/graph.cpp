@@ -105,11 +105,27 @@ private:
         return int(packs.size()) - 1;
     }
 
-    void check_add(const Op& op) {
-        if (op.add < 0) return;
-        const Op& a = made(op.add);
-        if (a.channels != op.channels || a.height != op.height || a.width != op.width)
+    int addend() {
+        const int v = number(-1, int(g_.ops.size()) - 1, "what is added");
+        if (v >= 0 && made(v).kind == OUTPUT) bad("an output is no value");
+        return v;
+    }
+
+    void check_added(const Op& op, int v) const {
+        if (v < 0) return;
+        const Op& a = made(v);
+        const bool repeated = op.channels % a.channels == 0 && a.channels % GROUP == 0;
+        if (a.height != op.height || a.width != op.width || (a.channels != op.channels && !repeated))
             bad("what is added has another shape");
+    }
+
+    void then(Op& op) {
+        op.then = addend();
+        const bool none = op.then < 0;
+        op.then_scale = floats(op.channels, "scale", none), op.then_bias = floats(op.channels, "bias", none);
+        op.then_slope = floats(op.channels, "slope", none), op.then_lift = floats(op.channels, "lift", none);
+        if (!none && (op.add < 0 || !op.slope)) bad("a second map without a first");
+        check_added(op, op.add), check_added(op, op.then);
     }
 
     void fill(Op& op) {
@@ -148,18 +164,17 @@ private:
         place(op, w);
         op.weights = floats(int64_t(w.channels) * w.kernel * w.kernel * made(w.in).channels, "real weights");
         op.bias = floats(w.channels, "bias");
-        op.add = number(-1, int(g_.ops.size()) - 1, "what is added");
-        rprelu(op), check_add(op);
+        op.add = addend();
+        rprelu(op), then(op);
     }
 
     void binary(Op& op) {
-        op.add = number(-1, int(g_.ops.size()) - 1, "what is added");
-        const int32_t* later = at_;  // slope, lift, scale, bias: their length is known after the slices
-        for (int i = 0; i < 4; i++) next();
+        op.add = addend();
+        const int32_t* later = at_;  // their length is known after the slices
+        for (int i = 0; i < 9; i++) next();
         const int slices = number(1, 16, "slices");
         for (int i = 0; i < slices; i++) {
             SliceOp s;
-            if (op.channels % GROUP) bad("a slice that does not begin at a multiple of 16 channels");
             const int in = value(), c = made(in).channels;
             s.least = floats(c, "thresholds");
             window(s, in);
@@ -176,8 +191,8 @@ private:
         at_ = later;
         rprelu(op);
         op.scale = floats(op.channels, "scale"), op.bias = floats(op.channels, "bias");
+        then(op);
         at_ = after;
-        check_add(op);
     }
 
     void sum(Op& op) {

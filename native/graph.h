@@ -28,7 +28,8 @@ struct Op {
     Kind kind;
     int channels = 0, height = 0, width = 0;  // of the value it makes
     std::vector<int> in;                       // values it reads as floats
-    int add = -1;
+    int add = -1, then = -1;
+    const float *then_scale = nullptr, *then_bias = nullptr, *then_slope = nullptr, *then_lift = nullptr;
     const float *slope = nullptr, *lift = nullptr, *scale = nullptr, *bias = nullptr, *weights = nullptr;
     Window window{};              // REAL
     std::vector<SliceOp> slices;  // BINARY

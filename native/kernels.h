@@ -29,10 +29,16 @@ struct Pack {  // bit = value >= least
     Bits out;
 };
 
-// What happens to a value t of every output channel: t += add; t = (t > 0 ? t : slope * t) + lift; written and packed.
+// What happens to a value t of every output channel: t += add; t = rprelu(t), which is (t > 0 ? t : slope * t) + lift; then,
+// where there is a second map, t = scale * (t + map) + bias and a second RPReLU; written and packed. The maps may have
+// fewer channels, in whole groups, which are repeated.
 struct Finish {
     Map add, out;
+    int add_channels = 0;
     const float *slope = nullptr, *lift = nullptr;  // null: no RPReLU
+    Map then;                                       // only with both of the above
+    int then_channels = 0;
+    const float *then_scale = nullptr, *then_bias = nullptr, *then_slope = nullptr, *then_lift = nullptr;
     int packs = 0;
     Pack pack[MOST_PACKS];
 };

@@ -87,7 +87,10 @@ float* Net::padded(const float* from, int channels, float rest) {
 Finish Net::finish(int v) {
     const Op& op = graph_.ops[v];
     Finish f;
-    if (op.add >= 0) f.add = places_[op.add].map;
+    if (op.add >= 0) f.add = places_[op.add].map, f.add_channels = groups_of(graph_.ops[op.add].channels) * GROUP;
+    if (op.then >= 0) f.then = places_[op.then].map, f.then_channels = groups_of(graph_.ops[op.then].channels) * GROUP;
+    f.then_scale = padded(op.then_scale, op.channels), f.then_bias = padded(op.then_bias, op.channels);
+    f.then_slope = padded(op.then_slope, op.channels), f.then_lift = padded(op.then_lift, op.channels);
     f.out = places_[v].map;
     f.slope = padded(op.slope, op.channels), f.lift = padded(op.lift, op.channels);
     for (size_t k = 0; k < graph_.packs[v].size(); k++)  // channels that fill a group up are -1: no bit
@@ -110,8 +113,11 @@ Task Net::input_task(int v) {
     return {v, [this, op, out, pack](int y0, int y1) {
                 const ptrdiff_t plane = ptrdiff_t(op.height) * op.width;
                 for (int y = y0; y < y1; y++)
-                    for (int x = 0; x < op.width; x++)
-                        for (int c = 0; c < op.channels; c++) out.pixel(y, x)[c] = image_[c * plane + ptrdiff_t(y) * op.width + x];
+                    for (int c = 0; c < op.channels; c++) {
+                        const float* from = image_ + c * plane + ptrdiff_t(y) * op.width;
+                        float* to = out.pixel(y, 0) + c;
+                        for (int x = 0; x < op.width; x++) to[x * out.dx] = from[x];
+                    }
                 if (pack.finish.packs) path_->sum(pack, y0, y1);
             },
             op.height, double(op.width) * op.channels};

@@ -36,7 +36,8 @@ void Net::level_up(bool apart) {
         int level = 0;
         for (int v : op.in) level = std::max(level, level_[v] + 1);
         for (const SliceOp& s : op.slices) level = std::max(level, level_[s.in] + 1);
-        if (op.add >= 0) level = std::max(level, level_[op.add] + 1);
+        for (int v : {op.add, op.then})
+            if (v >= 0) level = std::max(level, level_[v] + 1);
         level_.push_back(apart ? level : int(i));
     }
 }
@@ -61,7 +62,8 @@ void Net::place() {
             if (op.kind != REAL) narrow[v] = false;
         };
         for (int v : op.in) read(v, op.kind == REAL ? op.window.pad() : 0);
-        if (op.add >= 0) read(op.add, 0), narrow[op.add] = false;
+        for (int v : {op.add, op.then})
+            if (v >= 0) read(v, 0), narrow[v] = false;
         for (const SliceOp& s : op.slices) {
             int& pad = places_[s.in].pads[s.pack];
             pad = std::max(pad, s.pad());
@@ -94,7 +96,7 @@ void Net::place() {
             if (at.border || op.kind == MEANS) {
                 start = static_cast<float*>(memory_.take(size * sizeof(float)));
             } else {
-                int over = op.kind == BINARY || op.kind == REAL ? op.add : -1;
+                int over = op.then >= 0 ? op.then : op.add;
                 if (op.kind == SCALE) over = op.in[0];
                 if (op.kind == SUM && op.up[0] == 0) over = op.in[0];
                 const bool alone = over >= 0 && last[over] == level_[v] && !places_[over].border &&
@@ -103,7 +105,7 @@ void Net::place() {
                 for (int i = 0; alone && i < n; i++)
                     if (level_[i] == level_[v]) {
                         for (int in : graph_.ops[i].in) at_once += in == over;
-                        at_once += graph_.ops[i].add == over;
+                        at_once += (graph_.ops[i].add == over) + (graph_.ops[i].then == over);
                     }
                 if (alone && at_once == 1) {
                     start = places_[over].map.at;

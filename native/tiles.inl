@@ -25,7 +25,7 @@ struct Ready {  // values as they are
     F value(int p, int q, const Lanes&) const { return at[p][q]; }
 };
 
-template <int P, int Q, bool ADD, bool RPRELU, bool ONE, class Values>  // ONE: written and packed once
+template <int P, int Q, bool ADD, bool RPRELU, bool ONE, bool THEN, class Values>  // ONE: written and packed once
 INLINE void finish_as(const Finish& f, int y, int x, int group, const Values& values) {
     const ptrdiff_t first = ptrdiff_t(group) * GROUP, in_dx = f.add.dx, out_dx = f.out.dx, bits_dx = f.pack[0].out.dx * 2;
     const int packs = f.packs;
@@ -34,13 +34,18 @@ INLINE void finish_as(const Finish& f, int y, int x, int group, const Values& va
         const auto lanes = values.lanes(c);
         const F slope = RPRELU ? load(f.slope + c) : splat(0), lift = RPRELU ? load(f.lift + c) : splat(0);
         const F least = ONE ? load(f.pack[0].least + c) : splat(0);
-        const float* in = ADD ? f.add.pixel(y, x) + c : nullptr;
+        const float* in = ADD ? f.add.pixel(y, x) + (c < f.add_channels ? c : c % f.add_channels) : nullptr;
+        const float* then = THEN ? f.then.pixel(y, x) + (c < f.then_channels ? c : c % f.then_channels) : nullptr;
         float* out = ONE || f.out.at ? f.out.pixel(y, x) + c : nullptr;
         uint16_t* bits = ONE ? reinterpret_cast<uint16_t*>(f.pack[0].out.pixel(y, x)) + group + q : nullptr;
         for (int p = 0; p < P; p++) {
             F t = values.value(p, q, lanes);
             if (ADD) t = add(t, load(in + p * in_dx));
             if (RPRELU) t = add(prelu(t, slope), lift);
+            if (THEN) {
+                t = add(mul(load(f.then_scale + c), add(t, load(then + p * f.then.dx))), load(f.then_bias + c));
+                t = add(prelu(t, load(f.then_slope + c)), load(f.then_lift + c));
+            }
             if (ONE) {
                 store(out + p * out_dx, t);
                 bits[p * bits_dx] = at_least(t, least);
@@ -55,10 +60,11 @@ INLINE void finish_as(const Finish& f, int y, int x, int group, const Values& va
 
 template <int P, int Q, bool ONE, class Values>
 INLINE void finish_one(const Finish& f, int y, int x, int group, const Values& values) {
-    if (f.add.at && f.slope) return finish_as<P, Q, true, true, ONE>(f, y, x, group, values);
-    if (f.slope) return finish_as<P, Q, false, true, ONE>(f, y, x, group, values);
-    if (f.add.at) return finish_as<P, Q, true, false, ONE>(f, y, x, group, values);
-    finish_as<P, Q, false, false, ONE>(f, y, x, group, values);
+    if (f.then.at) return finish_as<P, Q, true, true, ONE, true>(f, y, x, group, values);
+    if (f.add.at && f.slope) return finish_as<P, Q, true, true, ONE, false>(f, y, x, group, values);
+    if (f.slope) return finish_as<P, Q, false, true, ONE, false>(f, y, x, group, values);
+    if (f.add.at) return finish_as<P, Q, true, false, ONE, false>(f, y, x, group, values);
+    finish_as<P, Q, false, false, ONE, false>(f, y, x, group, values);
 }
 
 // Values [P][Q][16] of channels from 16 * group on, at pixels (y, x), (y, x + 1), ...

@@ -49,9 +49,19 @@ def run(packed: Packed, image) -> list[np.ndarray]:
     def array(number, dtype=F):
         return None if number == -1 else np.asarray(packed.arrays[number], dtype)
 
-    def act(t, op):
-        slope, lift = array(op["slope"]), array(op["lift"])
+    def act(t, op, then=""):
+        slope, lift = array(op[then + "slope"]), array(op[then + "lift"])
         return t if slope is None else np.where(t > 0, t, t * slope) + lift
+
+    def added(t, v):
+        return t if v < 0 else t + np.tile(values[v], t.shape[2] // values[v].shape[2])
+
+    def finish(t, op):
+        t = act(added(t, op["add"]), op)
+        if op["then"] < 0:
+            return t
+        t = added(t, op["then"]) * array(op["then_scale"]) + array(op["then_bias"])
+        return act(t, op, "then_")
 
     for op in packed.ops:
         match op["op"]:
@@ -69,7 +79,7 @@ def run(packed: Packed, image) -> list[np.ndarray]:
                     for s in op["slices"]
                 ]  # fmt: skip
                 t = np.concatenate(parts, 2).astype(F) * array(op["scale"]) + array(op["bias"])
-                values.append(act(t if op["add"] < 0 else t + values[op["add"]], op))
+                values.append(finish(t, op))
             case "real":
                 x = windows(values[op["in"]], op["kernel"], op["stride"], op["dilation"], 0)
                 weights = array(op["weights"]).reshape(op["channels"], -1).T
@@ -77,7 +87,7 @@ def run(packed: Packed, image) -> list[np.ndarray]:
                 t = np.broadcast_to(array(op["bias"]), (*x.shape[:2], op["channels"]))
                 for k in range(x.shape[2]):  # fused: exact product, one rounding (double holds it but for rare ties)
                     t = (x[..., k : k + 1].astype(np.float64) * weights[k] + t).astype(F)
-                values.append(act(t if op["add"] < 0 else t + values[op["add"]], op))
+                values.append(finish(t, op))
             case "sum":
                 t = None
                 for s in op["summands"]:

@@ -22,12 +22,13 @@ MAGIC, FORMAT = b"edgebin\n", 1
 HEADER = struct.Struct("<8sIIQQ")
 ALIGN = 64
 KINDS = {"f4": np.dtype("<f4"), "f2": np.dtype("<f2"), "u4": np.dtype("<u4")}
+THEN = ("then", "then_scale", "then_bias", "then_slope", "then_lift")
 WINDOW = ("channels", "kernel", "stride", "dilation", "weights")
 # operation -> its number, its fields, and of the list in it: its name, the fields of an item
 LAYOUT: dict[str, tuple[int, tuple[str, ...], str, tuple[str, ...]]] = {
     "input": (0, ("channels",), "", ()),
-    "real": (1, ("in", *WINDOW, "bias", "add", "slope", "lift"), "", ()),
-    "binary": (2, ("add", "slope", "lift", "scale", "bias"), "slices", ("in", "least", *WINDOW)),
+    "real": (1, ("in", *WINDOW, "bias", "add", "slope", "lift", *THEN), "", ()),
+    "binary": (2, ("add", "slope", "lift", "scale", "bias", *THEN), "slices", ("in", "least", *WINDOW)),
     "sum": (3, ("slope", "lift", "scale", "bias"), "summands", ("in", "up")),
     "shortcut": (4, ("in", "channels", "stride"), "", ()),
     "concat": (5, (), "parts", ("in",)),
@@ -35,7 +36,7 @@ LAYOUT: dict[str, tuple[int, tuple[str, ...], str, tuple[str, ...]]] = {
     "scale": (7, ("in", "gains"), "", ()),
     "output": (9, ("in",), "", ()),
 }
-ARRAYS = {"weights", "weights2", "bias", "bias2", "slope", "lift", "scale", "least"}  # fields that name an array
+ARRAYS = {"weights", "weights2", "bias", "bias2", "slope", "lift", "scale", "least", *THEN[1:]}  # fields that name an array
 
 
 @dataclass

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from edgepose.models import _binary, _binary_blocks
-from edgepose.runtimes._packed import LAYOUT, Packed
+from edgepose.runtimes._packed import LAYOUT, THEN, Packed
 
 LEAVES = (_binary.Unit, _binary.Merge, _binary.RSign, _binary.RPReLU, _binary.BinaryConv, _binary.Bypass)
 LEAVES = (*LEAVES, _binary_blocks.Gate)
+CONVS = ("real", "binary")
 Array = NDArray[Any]
 
 
@@ -87,8 +88,7 @@ class _Walk:
             many = LAYOUT[op["op"]][2]
             if many:
                 fields[many] = [plain(item) for item in fields[many]]
-            if "add" in fields and fields["add"] is None:
-                fields["add"] = -1
+            fields |= {k: -1 for k in ("add", "then") if k in fields and fields[k] is None}
             packed.add(op["op"], **fields)
         return packed
 
@@ -118,7 +118,15 @@ class _Walk:
 
     def _only_reader(self, node: fx.Node) -> bool:
         """Whether nothing but `node` reads its first argument, so that both can be one operation."""
-        return isinstance(node.args[0], fx.Node) and len(node.args[0].users) == 1
+        return self._read_once(node.args[0])
+
+    def _read_once(self, node: Any) -> bool:
+        """Whether one node alone reads this one, and what it passes on."""
+        while isinstance(node, fx.Node) and len(node.users) == 1:
+            if not isinstance(self.modules.get(str(node.target)), (nn.Identity, nn.Upsample)):
+                return True
+            node = node.args[0]
+        return False
 
     def _module(self, module: Any, name: str, x: Any, alone: bool) -> Any:
         match module:
@@ -188,13 +196,13 @@ class _Walk:
             scales.append(np.abs(latent).mean((1, 2, 3), dtype=np.float64))
             odds.append(np.full(o, a * k * k % 2))
         scale = np.concatenate(scales)  # of +1s and -1s: bits - 2 differing = -2 (differing - floor(bits / 2)) + bits % 2
-        none = {"add": None, "slope": None, "lift": None}
+        none = dict.fromkeys(("add", "slope", "lift", *THEN))
         return {**none, "slices": slices}, -2 * scale, scale * np.concatenate(odds)
 
     def _unit(self, unit: Any, name: str, x: Value) -> Value:
         signs = Signs(x, _numpy(unit.sign.shift))
         gain, shift = _affine(unit.bn)
-        made = None if unit.shortcut is None else self._bypass(unit.shortcut, x)
+        made = None if unit.shortcut is None else self._bypass(unit.shortcut, x, True)
         for i, convs in enumerate([[c] for c in unit.convs] if unit.summed else [list(unit.convs)]):
             op, scale, bias = self._slices(convs, name, signs)
             op["add"] = None if made is None else self._plain(made)
@@ -202,8 +210,8 @@ class _Walk:
         assert made is not None
         return made if unit.act is None else self._act(made, *_rprelu(unit.act), True)
 
-    def _bypass(self, module: Any, x: Value) -> Value:
-        if module.a == module.b and module.stride == 1:
+    def _bypass(self, module: Any, x: Value, added: bool = False) -> Value:
+        if module.stride == 1 and (module.a == module.b or (added and _repeats(module.a, module.b))):
             return x
         return self._emit("shortcut", **{"in": self._plain(x)}, channels=module.b, stride=module.stride)
 
@@ -216,12 +224,16 @@ class _Walk:
         weights = _numpy(conv.weight).transpose(0, 2, 3, 1)  # (out, kernel, kernel, in)
         bias = np.zeros(len(weights)) if conv.bias is None else _numpy(conv.bias)
         window = {"channels": len(weights), "kernel": kernel, "stride": stride, "dilation": dilation}
-        return self._emit("real", **{"in": self._plain(x)}, **window, weights=weights, bias=bias, add=None, slope=None, lift=None)
+        none = dict.fromkeys(("add", "slope", "lift", *THEN))
+        return self._emit("real", **{"in": self._plain(x)}, **window, weights=weights, bias=bias, **none)
 
     def _norm(self, x: Value, bn: nn.BatchNorm2d, alone: bool) -> Value:
         gain, shift = _affine(bn)
         op = x.op
-        free = alone and x.up == 0 and op["op"] in ("real", "binary", "sum") and op["slope"] is None
+        free = alone and x.up == 0 and op["op"] in CONVS + ("sum",) and op["slope"] is None
+        if alone and op["op"] in CONVS and op["then"] is not None and op["then_slope"] is None:
+            op["then_scale"], op["then_bias"] = op["then_scale"] * gain, op["then_bias"] * gain + shift
+            return x
         if free and op.get("add") is None:
             if op["op"] == "real":
                 op["weights"] = op["weights"] * gain[:, None, None, None]
@@ -235,10 +247,13 @@ class _Walk:
 
     def _act(self, x: Value, shift: Array, slope: Array, rise: Array, alone: bool) -> Value:
         """PReLU(x + shift) + rise."""
-        kind = x.op["op"]
-        if not (alone and x.up == 0 and kind in ("real", "binary", "sum") and x.op["slope"] is None):
+        op, channels = x.op, self._channels(x.op)
+        if alone and op["op"] in CONVS and op["then"] is not None and op["then_slope"] is None:
+            op["then_bias"] = op["then_bias"] + shift
+            op["then_slope"], op["then_lift"] = (np.broadcast_to(a, channels) for a in (slope, rise))
+            return x
+        if not (alone and x.up == 0 and op["op"] in CONVS + ("sum",) and op["slope"] is None):
             x = self._summands([x])
-        channels = self._channels(x.op)
         if shift.any():
             if x.op["bias"] is None:
                 x.op["scale"], x.op["bias"] = np.ones(channels), np.zeros(channels)
@@ -248,14 +263,10 @@ class _Walk:
 
     def _sum(self, a: Any, b: Any, node: fx.Node) -> Value:
         a, b = self._value(a), self._value(b)
-        alone = [isinstance(n, fx.Node) and len(n.users) == 1 for n in node.args[:2]]
-        for x, other, only in ((a, b, alone[0]), (b, a, alone[1])):  # a convolution adds what there is
-            if only and x.op["op"] in ("real", "binary") and x.up == other.up == 0 and x.op is not other.op:
-                if x.op["add"] is None and x.op["slope"] is None:
-                    x.op["add"] = other.op
-                    self.ops.remove(x.op)  # behind what it adds
-                    self.ops.append(x.op)
-                    return x
+        alone = [self._read_once(n) for n in node.args[:2]]
+        for x, other, only, lone in ((a, b, *alone), (b, a, *alone[::-1])):
+            if only and x.op["op"] in CONVS and x.up == other.up == 0 and self._onto(x.op, other.op, lone, node):
+                return x
         bare = a.up == 0 and a.op["op"] == "sum" and a.op["slope"] is None and a.op["scale"] is None
         if bare and alone[0] and len(a.op["summands"]) < 8:
             self.ops.remove(a.op)
@@ -263,6 +274,31 @@ class _Walk:
             a.op["summands"].append({"in": b.op, "up": b.up})
             return a
         return self._summands([a, b])
+
+    def _onto(self, conv: Op, other: Op, lone: bool, node: fx.Node) -> bool:
+        """Let a convolution add `other` (read by nothing else if `lone`): at once, or behind its RPReLU where a norm and
+        another RPReLU follow. Whether it could."""
+        source = other
+        if lone and other["op"] == "shortcut" and other["stride"] == 1:
+            source = other["in"] if _repeats(self._channels(other["in"]), other["channels"]) else other
+        if conv["slope"] is None and conv["add"] is None:
+            conv["add"] = source
+        elif conv["slope"] is not None and conv["add"] is not None and conv["then"] is None and self._merged(node):
+            channels = self._channels(conv)
+            conv["then"], conv["then_scale"], conv["then_bias"] = source, np.ones(channels), np.zeros(channels)
+        else:
+            return False
+        if source is not other:
+            self.ops.remove(other)
+        self.ops.remove(conv)  # behind what it adds
+        self.ops.append(conv)
+        return True
+
+    def _merged(self, node: fx.Node) -> bool:
+        """Whether all that reads `node` is a norm and RPReLU, or an RPReLU."""
+        readers = list(node.users)
+        follows = [self.modules.get(str(n.target)) for n in readers if n.op == "call_module"]
+        return len(readers) == 1 and bool(follows) and isinstance(follows[0], (_binary.Merge, _binary.RPReLU))
 
     def _channels(self, op: Op) -> int:
         match op["op"]:
@@ -275,6 +311,11 @@ class _Walk:
             case "means" | "scale":
                 return self._channels(op["in"])
         return op["channels"]
+
+
+def _repeats(a: int, b: int) -> bool:
+    """Whether the library repeats `a` channels to `b` while it adds them."""
+    return b % a == 0 and a % 16 == 0
 
 
 def _numpy(tensor: torch.Tensor) -> Array:
