@@ -43,6 +43,8 @@ const char* edgebin_path(const edgebin_net* net) { return net->net.path(); }
 
 int64_t edgebin_memory(const edgebin_net* net) { return net->net.memory(); }
 
+int edgebin_operations(const edgebin_net* net) { return net->net.operations(); }
+
 int edgebin_outputs(const edgebin_net* net) { return int(net->net.outputs().size()); }
 
 void edgebin_shape(const edgebin_net* net, int output, int32_t* chw) {

@@ -41,6 +41,7 @@ EDGEBIN_API edgebin_net* edgebin_open(const int32_t* program, int64_t items, con
                                       int threads, int apart, char* error, int64_t room);
 EDGEBIN_API const char* edgebin_path(const edgebin_net*);
 EDGEBIN_API int64_t edgebin_memory(const edgebin_net*);  /* bytes of maps and arranged weights */
+EDGEBIN_API int edgebin_operations(const edgebin_net*);
 EDGEBIN_API int edgebin_outputs(const edgebin_net*);
 EDGEBIN_API void edgebin_shape(const edgebin_net*, int output, int32_t* chw);
 /* image (c, h, w); outputs[i] (c, h, w) float32 as edgebin_shape says. One run at a time: others wait. */

@@ -220,8 +220,6 @@ private:
         const int in = value();
         const Op& x = made(in);
         op.in = {in}, op.channels = number(1, MOST_CHANNELS, "channels"), op.stride = number(1, 2, "a stride");
-        const int a = x.channels, b = op.channels;
-        if (a > b ? a % b : b % a) bad(std::to_string(a) + " channels do not become " + std::to_string(b));
         if (op.stride == 2 && (x.height % 2 || x.width % 2)) bad("a map of odd size is halved");
         op.height = x.height / op.stride, op.width = x.width / op.stride;
     }

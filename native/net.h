@@ -46,6 +46,7 @@ public:
     void profile(const float* image, float* const* outputs, double* microseconds);
     const char* path() const { return path_->name; }
     int64_t memory() const { return memory_.bytes(); }
+    int operations() const { return int(graph_.ops.size()); }
     const std::vector<int>& outputs() const { return outputs_; }
     const Op& value(int v) const { return graph_.ops[v]; }
 

@@ -28,6 +28,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     ),
     "path": (c_char_p, [c_void_p]),
     "memory": (c_int64, [c_void_p]),
+    "operations": (c_int, [c_void_p]),
     "outputs": (c_int, [c_void_p]),
     "shape": (None, [c_void_p, c_int, POINTER(c_int32)]),
     "run": (None, [c_void_p, c_void_p, POINTER(c_void_p)]),
@@ -73,7 +74,7 @@ class Net:
     """
 
     def __init__(
-        self, program: Sequence[int], operations: int, arrays: NDArray[np.int64], data: NDArray[np.uint8], size: tuple[int, int],
+        self, program: Sequence[int], arrays: NDArray[np.int64], data: NDArray[np.uint8], size: tuple[int, int],
         threads: int = 1, path: str | None = None, apart: bool = True,
     ) -> None:  # fmt: skip
         self.lib = library()
@@ -89,7 +90,7 @@ class Net:
         if not self.handle:
             raise ValueError(error.value.decode(errors="replace"))
         self.size = size
-        self.channels, self.operations = int(code[1]), operations
+        self.channels = int(code[1])
         self.shapes: list[tuple[int, ...]] = []
         for i in range(self.lib.edgebin_outputs(self.handle)):
             chw = (c_int32 * 3)()
@@ -120,7 +121,7 @@ class Net:
         image = np.ascontiguousarray(image, np.float32)
         assert image.shape == (self.channels, *self.size), image.shape
         made = [np.empty(shape, np.float32) for shape in self.shapes]
-        times = np.zeros(self.operations)
+        times = np.zeros(self.lib.edgebin_operations(self.handle))
         places = (c_void_p * len(made))(*(m.ctypes.data for m in made))
         self.lib.edgebin_profile(self.handle, image.ctypes.data, places, times.ctypes.data_as(POINTER(c_double)))
         return times
