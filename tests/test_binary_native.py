@@ -54,7 +54,7 @@ def test_counts_are_exact_on_every_path(h, w, c, out, kernel, stride, dilation, 
         assert (found == expected).all(), path
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(2, 50), st.integers(1, 3), st.integers(1, 3), st.integers(0, 10**6))
 def test_every_operation_gives_the_same_floats_on_every_path(c, h, w, seed):
     packed, image = everything(seed, c), picture(8 * h, 8 * w, seed)
@@ -149,7 +149,7 @@ def test_neon_by_emulation(tmp_path):
         pytest.skip("needs aarch64-linux-gnu-g++ and qemu-aarch64 (Debian: g++-aarch64-linux-gnu, qemu-user)")
     names = ("edgebin", "graph", "plan", "net", "paths", "portable", "neon", "tools/run")
     sources = [str(ROOT / "native" / f"{name}.cpp") for name in names]
-    flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-static", "-pthread"]
+    flags = ["-std=c++17", "-O1", "-ffp-contract=off", "-static", "-pthread"]
     subprocess.run([compiler, *flags, *sources, "-o", str(tmp_path / "run")], check=True, timeout=600)
     for name, (packed, size) in cases().items():
         image = picture(*size)
