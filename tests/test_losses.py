@@ -110,6 +110,14 @@ def test_awing_equals_its_formula_pixel_by_pixel():
     assert torch.isfinite(same.grad).all(), "the root of zero has no slope"
 
 
+@pytest.mark.parametrize(("target", "a", "c"), [(0.0, 11.121, 2.626), (0.5, 11.113, 1.565), (1.0, 9.798, -0.461)])
+def test_awing_is_linear_far_from_the_target(target, a, c):
+    """Its slope A and offset C at targets 0, 0.5 and 1, worked out by hand."""
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    near, far = (losses.awing(one * (target + d), one * target, one).item() for d in (1.0, 2.0))
+    assert (far - near, far - 2 * near) == pytest.approx((a, c), abs=6e-4)
+
+
 def test_spatial_kl_is_that_of_the_softmax_over_pixels_of_seen_joints():
     maps, teacher = pair(2, 3)
     mask = torch.ones(2, 3, 1, 1, dtype=torch.float64)

@@ -18,6 +18,7 @@ from edgepose.codecs.bottomup import BottomUp  # noqa: E402
 SHRUNK = {  # fields of the networks' archs that make them quick
     "simplebaseline": {"blocks": (1, 1, 1, 1), "stem": 8, "deconv_channels": (16, 16, 16)},
     "hrnet": {"width": 8, "planes": 8, "modules": (1, 1, 1), "blocks": ((1, 1), (1, 1, 1), (1, 1, 1, 1))},
+    "bihrnet": {"width": 8, "planes": 8, "modules": (1, 1, 1), "blocks": ((1, 1), (1, 1, 1), (1, 1, 1, 1))},
     "higherhrnet": {"width": 8, "planes": 8, "deconv_channels": 8, "deconv_blocks": 1},
     "hourglass": {"channels": (16, 16, 16), "blocks": (1, 1, 1)},
     "vitpose": {"dim": 48, "depth": 2, "heads": 2, "grid": (8, 6), "drop_path": 0.0},
@@ -66,7 +67,7 @@ def test_a_few_steps_lower_the_loss(root, tmp_path, name):
     skeleton = KNOWN[SKELETONS.get(plan.photographs[0][0], "coco17")]
     records = shown(root, skeleton)
     card = models.card(plan.model, skeleton)
-    arch = {**card.arch, **SHRUNK[card.family], **plan.arch}
+    arch = {**card.arch, **plan.arch, **SHRUNK[card.family]}
     if card.family == "higherhrnet":
         arch["modules"] = [1] * len(arch["modules"])
         arch["blocks"] = [[1] * len(stage) for stage in arch["blocks"]]

@@ -111,6 +111,43 @@ def test_top_down_training_lowers_every_loss(root, tmp_path, loss):
     assert rows(tmp_path / "long")[1]["loss"] < 0.95 * rows(tmp_path / "long")[0]["loss"]
 
 
+def test_a_teacher_is_copied_on_the_same_crops(root, tmp_path):
+    """The KL term is that of the teacher's maps of the very batch, and it changes what is learnt."""
+    seen = {}
+
+    class Looking(Still):
+        def forward(self, x):
+            seen.setdefault(self.training, []).append(x.clone())
+            return super().forward(x)
+
+    torch.manual_seed(5)
+    teacher = Looking().eval()
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    plan = replace(PLAN, batch=4, steps=50, resolutions=(), kl_weight=0.5, clip=0.0)
+    codec = TopDown(input_size=(48, 64))
+    taught = fit(root, tmp_path / "a", plan, codec, Looking, teacher=teacher)
+    assert len(seen[True]) == len(seen[False]) == 50
+    assert all(torch.equal(a, b) for a, b in zip(seen[True], seen[False], strict=True))
+    (row,) = rows(tmp_path / "a")
+    assert row["loss"] == pytest.approx(row["heatmap_0"] + 0.5 * row["kl"], rel=1e-4) and row["kl"] > 0
+    assert all(torch.equal(v, before[k]) for k, v in teacher.state_dict().items())
+    alone = fit(root, tmp_path / "b", plan, codec, Looking)
+    assert "kl" not in rows(tmp_path / "b")[0]
+    assert not torch.allclose(taught.conv.weight, alone.conv.weight, atol=1e-4)
+
+
+def test_statistics_are_measured_anew_at_the_end(root, tmp_path):
+    plan = replace(PLAN, batch=4, steps=3, resolutions=((0.0, 64),), recalibrate=2)
+    net = fit(root, tmp_path / "a", plan)
+    old = fit(root, tmp_path / "b", replace(plan, recalibrate=0))
+    assert torch.equal(net.fine.weight, old.fine.weight) and not net.training
+    plan, shown = train.samples(plan, BottomUp(), root, train.records(plan.photographs, root))
+    images = torch.stack([torch.from_numpy(shown[12 + i]["image"]) for i in range(8)])
+    inner = net.body[0](images)
+    assert torch.allclose(net.body[1].running_mean, inner.mean((0, 2, 3)), atol=1e-5)
+    assert not torch.allclose(old.body[1].running_mean, net.body[1].running_mean, atol=1e-4)
+
+
 def test_validation_is_measured_and_logged(root, tmp_path):
     plan = replace(PLAN, measure=3)
     fit(root, tmp_path / "run", plan, check=lambda net: {"AP": 0.0 if net.training else 0.25})
@@ -264,7 +301,7 @@ def test_misuse_is_named(root, tmp_path):
         runs.start(Tiny(), module, tmp_path / "other.ckpt")
     three = SimpleNamespace(world_size=3)
     with pytest.raises(ValueError, match="batch 4 cannot be shared by 3 forward passes"):
-        next(train.batches(replace(PLAN, batch=4), [], three, 0, 0))
+        next(train.batches(replace(PLAN, batch=4), [], three, 0, 1, 0))
     with pytest.raises(ValueError, match="says steps or epochs"):
         replace(PLAN, epochs=3.0)
     with pytest.raises(ValueError, match="no loss called 'l1'"):

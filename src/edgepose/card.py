@@ -28,6 +28,7 @@ class Card:
     convention of the LitePose paper (transposed convolutions at output positions, BatchNorm and ReLU counted).
     data, licence, command, hours, notes: how the weights were made. scores: name -> measured figure.
     detector: name of the model that finds the people, for a network that looks at one person at a time.
+    gops: of a binary network, whose gmacs are its real multiply-adds alone: those and 1/64 of its binary ones, / 1e9.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Card:
     command: str = ""
     hours: str = ""
     detector: str = ""
+    gops: float | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:

@@ -15,8 +15,8 @@ from edgepose import folder
 from edgepose.card import Card
 from edgepose.checkpoint import read_state
 from edgepose.codecs.topdown import TopDown
-from edgepose.cost import cost
 from edgepose.models import hourglass, input_hw, skeleton_of
+from edgepose.models._operations import operations
 from edgepose.weights import save
 
 Size = int | tuple[int, int]  # of an input in pixels: short side of whole pictures, or (w, h) of crops
@@ -48,7 +48,7 @@ def import_checkpoint(file: str | Path, out: str | Path, input_size: tuple[int, 
         check_crop(twin, codec)
     if isinstance(arch, hourglass.Arch) and not arch.basic:
         codec = replace(codec, mean=hourglass.MEAN, std=(1.0, 1.0, 1.0))
-    found = cost(twin, input_hw(size))
+    found = operations(twin, input_hw(size))
     origin = f"imported from {Path(file).name}, SHA-256 {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
     card = Card(
         model=f"{family}-{variant}" if variant else family,
@@ -57,6 +57,7 @@ def import_checkpoint(file: str | Path, out: str | Path, input_size: tuple[int, 
         params=found.params,
         gmacs=found.gmacs,
         gmacs_paper=found.gmacs_paper,
+        gops=found.gops,
         data="unknown: the checkpoint does not say",
         licence="unknown: the checkpoint does not say",
         notes="; ".join([origin, *notes]),

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgepose.models._binary import BinaryConv
+
 OPTIMISERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 SCHEDULES = ("linear", "cosine", "step", "constant")
 
@@ -35,7 +37,8 @@ def rate(
 
 
 def groups(net: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """Parameter groups with a `scale` of the learning rate: matrices and kernels decay, biases and norms do not.
+    """Parameter groups with a `scale` of the learning rate: matrices and kernels decay, biases, norms and the latent
+    weights of binary convolutions do not (smaller ones would only flip more often).
 
     layer_decay: below 1, a parameter of layer d of D learns at layer_decay ** (D - d) of the rate (BEiT, ViTPose). The
     network says which layer a parameter is in: `net.layers() -> {parameter name: d}`; `ValueError` if it cannot.
@@ -45,11 +48,13 @@ def groups(net: nn.Module, weight_decay: float, layer_decay: float = 1.0) -> lis
         if not callable(getattr(net, "layers", None)):
             raise ValueError(f"layer_decay = {layer_decay}: {type(net).__name__} does not number its layers; use 1")
         depth = net.layers()  # type: ignore[operator]
+    latent = {id(m.weight) for m in net.modules() if isinstance(m, BinaryConv) and not m.real}
     last, found = max(depth.values(), default=0), dict[tuple[float, float], list[nn.Parameter]]()
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
             scale = layer_decay ** (last - depth.get(name, last))
-            found.setdefault((weight_decay if parameter.ndim >= 2 else 0.0, scale), []).append(parameter)
+            decays = parameter.ndim >= 2 and id(parameter) not in latent
+            found.setdefault((weight_decay if decays else 0.0, scale), []).append(parameter)
     return [{"params": p, "weight_decay": decay, "scale": scale} for (decay, scale), p in found.items()]
 
 

@@ -18,9 +18,11 @@ import torch
 from lightning_fabric import Fabric
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from edgepose import evaluate, folder, models, predictor, recipes, report, train, weights
+from edgepose import evaluate, folder, models, predictor, recalibrate, recipes, report, train, weights
 from edgepose.card import Card
 from edgepose.codecs.topdown import TopDown
+from edgepose.models._binary import is_binary
+from edgepose.models._operations import operations
 from edgepose.poses import Poses
 from edgepose.recipes import Recipe
 from edgepose.runtimes import cpus
@@ -120,11 +122,15 @@ def run(
     card = replace(card, arch={**card.arch, **plan.arch}, codec=codec)
     net = models.build(card)
     card = replace(card, arch=asdict(net.arch), data=plan.data, licence=plan.licence)
+    if plan.arch or plan.codec:
+        cost = operations(net, models.input_hw(codec.input_size))
+        told = {"params": cost.params, "gmacs": cost.gmacs, "gmacs_paper": cost.gmacs_paper, "gops": cost.gops}
+        card = replace(card, **told)
     if init is not None:
         start(net, module, init)
     plan, shown = train.samples(plan, codec, root, photographs)
     held = train.records(plan.validation, root)
-    teacher = _teacher(plan.teacher) if plan.teacher else None
+    teacher = _teacher(plan, codec)
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
         plan.write(out / "recipe.json")
@@ -152,16 +158,23 @@ def figures(plan: Recipe, ready: predictor.Predictor, held: list[Any]) -> dict[s
     return score(held, evaluate.detections(ready, held, boxes=isinstance(ready.codec, TopDown)))
 
 
-def _teacher(path: str) -> Any:
-    """The network of the model folder at `path`, in eval mode; `ValueError` if it has no torch weights."""
-    from safetensors.torch import load_file
-
-    card = Card.read(path)
-    if "pytorch" not in card.weights:
-        raise ValueError(f"the teacher {path} has no weights for pytorch")
-    net = models.build(card)
-    net.load_state_dict(load_file(Path(path) / card.weights["pytorch"]))
-    return net.eval()
+def _teacher(plan: Recipe, codec: Any) -> Any:
+    """The network in eval mode whose maps are copied, or None; `ValueError` if the recipe and it do not fit."""
+    if not plan.teacher:
+        if plan.kl_weight:
+            raise ValueError(f"kl_weight = {plan.kl_weight:g}, but no teacher: name its model folder, teacher=FOLDER")
+        return None
+    if not plan.kl_weight:
+        raise ValueError("a teacher without weight teaches nothing: give kl_weight, for example 0.05")
+    if not isinstance(codec, TopDown):
+        raise ValueError("only networks that look at one person at a time have a teacher; leave teacher= out")
+    theirs: Any = Card.read(plan.teacher).codec
+    for name in ("skeleton", "input_size", "stride"):
+        ours, other = getattr(codec, name), getattr(theirs, name, None)
+        if ours != other:
+            told = (ours.name, getattr(other, "name", other)) if name == "skeleton" else (ours, other)
+            raise ValueError(f"the teacher {plan.teacher} has {name} {told[1]}, this network {told[0]}")
+    return recalibrate.load(plan.teacher)
 
 
 def start(net: Any, module: Any, init: Path) -> None:
@@ -170,11 +183,11 @@ def start(net: Any, module: Any, init: Path) -> None:
         raise ValueError(f"no such file: {init}")
     try:
         if init.suffix == ".ckpt":
-            _fill(net, module, torch.load(init, map_location="cpu", weights_only=True)["ema"])
+            _fill(net, module, torch.load(init, map_location="cpu", weights_only=True)["ema"], init)
         elif init.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            _fill(net, module, load_file(init))
+            _fill(net, module, load_file(init), init)
         elif hasattr(module, "load_imagenet"):
             module.load_imagenet(net, str(init))
         else:
@@ -183,9 +196,13 @@ def start(net: Any, module: Any, init: Path) -> None:
         raise ValueError(f"{init} does not fit this network: {str(error).splitlines()[0]}") from error
 
 
-def _fill(net: Any, module: Any, state: dict[str, Any]) -> None:
-    """All tensors, or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone."""
+def _fill(net: Any, module: Any, state: dict[str, Any], init: Path) -> None:
+    """All tensors; or, where the network's file names a TRUNK that is whole in `state`, those of the trunk alone; or,
+    where it can `adopt` a network of real weights, what that can give to a binary one."""
     own = net.state_dict()
+    if set(state) != set(own) and is_binary(net):
+        module.adopt(net, state, str(init))
+        return
     trunk = {k for k in own if k.startswith(getattr(module, "TRUNK", ("?",)))}
     whole = set(state) == set(own) and all(state[k].shape == own[k].shape for k in own)
     if trunk and not whole and all(k in state and state[k].shape == own[k].shape for k in trunk):

@@ -22,6 +22,7 @@ from edgepose import folder, losses, optim
 from edgepose.codecs.bottomup import BottomUp
 from edgepose.data import Record
 from edgepose.data._loader import BottomUpSamples, TopDownSamples
+from edgepose.recalibrate import statistics
 from edgepose.recipes import Pairs, Recipe
 
 Samples = BottomUpSamples | TopDownSamples
@@ -67,12 +68,15 @@ def objective(plan: Recipe, codec: Any) -> Loss:
     return lambda maps, batch, teacher: losses.top_down(maps, batch, compare, teacher, plan.kl_weight, plan.kl_tau)
 
 
-def batches(plan: Recipe, shown: Samples, fabric: Fabric, first: int, workers: int) -> Iterator[dict[str, Tensor]]:
-    """Batches from step `first` on; every process gets its share of the same global sequence of samples."""
+def batches(
+    plan: Recipe, shown: Samples, fabric: Fabric, first: int, last: int, workers: int
+) -> Iterator[dict[str, Tensor]]:
+    """Batches of the steps from `first` until before `last`; every process gets its share of the same global sequence
+    of samples."""
     share = fabric.world_size * plan.accumulate
     if plan.batch % share:
         raise ValueError(f"batch {plan.batch} cannot be shared by {share} forward passes; make it a multiple")
-    numbers = range(first * plan.batch + fabric.global_rank, plan.steps * plan.batch, fabric.world_size)
+    numbers = range(first * plan.batch + fabric.global_rank, last * plan.batch, fabric.world_size)
     loader = DataLoader(
         shown,  # type: ignore[arg-type]
         plan.batch // share,
@@ -123,7 +127,7 @@ def fit(
     log, turn, begin = Log(out, plan, step, spent, fabric.is_global_zero), 0, time.monotonic()
     model.train()
     with log:
-        for batch in batches(plan, shown, fabric, step, workers):
+        for batch in batches(plan, shown, fabric, step, plan.steps, workers):
             turn += 1
             torch.manual_seed((plan.seed * plan.steps + step) * 4096 + fabric.global_rank)  # drop-path, also on resume
             last = turn % plan.accumulate == 0
@@ -159,6 +163,11 @@ def fit(
                 if fabric.is_global_zero:
                     log.figures(step, check(copy.deepcopy(ema).eval()))
                 fabric.barrier()
+    if plan.recalibrate:
+        more = batches(plan, shown, fabric, plan.steps, plan.steps + plan.recalibrate, 0)
+        statistics(ema, (batch["image"].contiguous(memory_format=layout) for batch in more))
+        if fabric.world_size > 1:
+            _level(fabric, ema)
     return ema.eval().cpu(), (spent + time.monotonic() - begin) / 3600
 
 

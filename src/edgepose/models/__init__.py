@@ -45,7 +45,7 @@ def card(name: str, skeleton: Skeleton | None = None) -> Card:
     """
     import torch
 
-    from edgepose.cost import cost
+    from edgepose.models._operations import operations
 
     file, _, variant = name.partition("-")
     if name not in names():
@@ -55,9 +55,9 @@ def card(name: str, skeleton: Skeleton | None = None) -> Card:
     skeleton = skeleton or skeleton_of(arch.joints)
     arch = replace(arch, joints=len(skeleton))
     with torch.device("meta"):
-        found = cost(module.build(arch), input_hw(size))
+        found = operations(module.build(arch), input_hw(size))
     codec = module.codec(arch, skeleton, size)
-    return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper)
+    return Card(name, asdict(arch), codec, {}, found.params, found.gmacs, found.gmacs_paper, gops=found.gops)
 
 
 def input_hw(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -75,8 +75,7 @@ def build(card: Card) -> Any:
 
 
 def zoo() -> list[dict[str, Any]]:
-    """Known networks, without torch: name, skeleton, joints, input (h, w), params, gmacs, gmacs_paper, scores, licence.
-
-    The scores are those the paper printed for its authors' weights.
+    """Known networks, without torch: name, skeleton, joints, input (h, w), params, gmacs, gmacs_paper, gops, scores,
+    licence. The scores are those the paper printed for its authors' weights.
     """
     return json.loads(ZOO_FILE.read_text())

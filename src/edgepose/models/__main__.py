@@ -67,6 +67,7 @@ def rows() -> list[dict[str, Any]]:
                     "params": made.params,
                     "gmacs": made.gmacs,
                     "gmacs_paper": made.gmacs_paper,
+                    "gops": made.gops,
                     "scores": {f"{key} (published)": value for key, value in scores.items()},
                     "licence": "Apache-2.0 (code); no weights included",
                 }

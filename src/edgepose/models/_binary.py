@@ -18,6 +18,11 @@ from torch.nn import functional
 Paths = tuple[tuple[int, int], ...]  # (kernel, dilation) of convolutions side by side
 
 
+def signs(x: Tensor) -> Tensor:
+    """+1 where x >= 0, else -1, in the type of x."""
+    return torch.sign(x).add_(0.5).sign_()  # torch.sign gives 0 for 0; `where` is several times slower
+
+
 class Sign(torch.autograd.Function):
     """+1 where x >= 0, else -1. Its slope is taken for that of a piecewise quadratic: 2 + 2x on [-1, 0), 2 - 2x on
     [0, 1), 0 outside (Bi-Real Net, equation 6)."""
@@ -25,7 +30,7 @@ class Sign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+        return signs(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -39,12 +44,27 @@ class WeightSign(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor) -> Tensor:
         ctx.save_for_backward(w)
-        return torch.where(w >= 0, 1.0, -1.0).to(w.dtype)
+        return signs(w)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (w,) = ctx.saved_tensors
         return grad * (w.abs() <= 1)
+
+
+class ChannelPReLU(torch.autograd.Function):
+    """PReLU of (n, c, h, w) with `slope` (c); its backward pass is a third of torch's own on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return functional.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, slope = ctx.saved_tensors
+        passed = grad * (x > 0)
+        return passed + (grad - passed) * slope.view(-1, 1, 1), (grad * x.clamp(max=0)).sum((0, 2, 3))
 
 
 class RSign(nn.Module):
@@ -68,7 +88,8 @@ class RPReLU(nn.Module):
         self.rise = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.prelu(x + self.shift.view(-1, 1, 1), self.slope) + self.rise.view(-1, 1, 1)
+        y: Any = ChannelPReLU.apply(x + self.shift.view(-1, 1, 1), self.slope)
+        return y + self.rise.view(-1, 1, 1)
 
 
 class BinaryConv(nn.Module):
@@ -89,14 +110,14 @@ class BinaryConv(nn.Module):
         """The real numbers whose signs are the weights."""
         return self.weight - self.weight.mean(1, keepdim=True) if self.centred else self.weight
 
-    def forward(self, signs: Tensor) -> Tensor:
+    def forward(self, bits: Tensor) -> Tensor:
         if self.padding:
-            signs = functional.pad(signs, (self.padding,) * 4, value=-1.0)
+            bits = functional.pad(bits, (self.padding,) * 4, value=-1.0)
         latent = self.latent()
         if self.real:
-            return functional.conv2d(signs, latent, None, self.stride, 0, self.dilation)
+            return functional.conv2d(bits, latent, None, self.stride, 0, self.dilation)
         scale = latent.detach().abs().mean((1, 2, 3)).view(-1, 1, 1)
-        return functional.conv2d(signs, WeightSign.apply(latent), None, self.stride, 0, self.dilation) * scale
+        return functional.conv2d(bits, WeightSign.apply(latent), None, self.stride, 0, self.dilation) * scale
 
 
 class Bypass(nn.Module):
@@ -145,8 +166,8 @@ class Unit(nn.Module):
         self.act = RPReLU(b) if act else None
 
     def forward(self, x: Tensor) -> Tensor:
-        signs = self.sign(x)
-        parts = [conv(signs) for conv in self.convs]
+        bits = self.sign(x)
+        parts = [conv(bits) for conv in self.convs]
         y = parts[0] if len(parts) == 1 else sum(parts[1:], parts[0]) if self.summed else torch.cat(parts, 1)
         y = self.bn(y)
         if self.shortcut is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -53,8 +55,8 @@ def shortcut(a: int, b: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(nn.Conv2d(a, b, 1, stride, bias=False), nn.BatchNorm2d(b))
 
 
-def residuals(block: type[BasicBlock | Bottleneck], a: int, planes: int, count: int, stride: int = 1) -> nn.Sequential:
-    """`count` blocks in a row; the first takes `a` channels and has the stride."""
+def residuals(block: Any, a: int, planes: int, count: int, stride: int = 1) -> nn.Sequential:
+    """`count` blocks (a class as above) in a row; the first takes `a` channels and has the stride."""
     first = block(a, planes, stride)
     return nn.Sequential(first, *(block(block.expansion * planes, planes) for _ in range(count - 1)))
 

@@ -92,4 +92,6 @@ def operations(network: nn.Module, size: tuple[int, int]) -> Operations:
     with torch.no_grad():
         twin(torch.empty(1, 3, *size, device="meta"))
     real = found.params - sums["bits"]
-    return Operations(found.macs - sums["bops"], sums["bops"], sums["elementwise"], sums["bits"], real, found.macs_paper)
+    return Operations(
+        found.macs - sums["bops"], sums["bops"], sums["elementwise"], sums["bits"], real, found.macs_paper
+    )

@@ -1,8 +1,8 @@
 """BiHRNet: a binary high-resolution network for human pose estimation (Zhang et al., arXiv 2311.10296, 2023).
 
 Only the abstract could be read: a binary HRNet, an "IR Bottleneck" in the first stage, "MS-Block"s on the branches, a
-loss of KL divergence and AWing. All else is inferred from the literature on binary networks (docs/papers/bihrnet.md says
-what), so every doubtful choice is a field of `Arch`. Names of modules are HRNet's; a `Unit` stands for a convolution.
+loss of KL divergence and AWing. All else is inferred from the literature on binary networks (docs/papers/bihrnet.md),
+so every doubtful choice is a field of `Arch`. Names of modules are HRNet's; a `Unit` stands for a convolution.
 `forward(images (n, 3, h, w)) -> [(n, J, h/4, w/4)]`, one heatmap a joint; h and w are multiples of 32.
 """
 
@@ -115,6 +115,12 @@ def parts(arch: Arch) -> Parts:
     return Parts(partial(front, arch.front, stem_shift), branch, change, up, down, Merge)
 
 
+def run_stem(net: Any, images: Tensor, binary: bool) -> Tensor:
+    """(n, 3, h, w) -> (n, 64, h/4, w/4)."""
+    x = net.conv2(net.relu(net.bn1(net.conv1(images))))
+    return x if binary else net.relu(net.bn2(x))
+
+
 class BiHRNet(nn.Module):
     """The network of `Arch`; see the module's docstring for its input and output."""
 
@@ -131,10 +137,7 @@ class BiHRNet(nn.Module):
         configure(self, arch.real_weights, arch.centred)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        x = self.conv2(self.relu(self.bn1(self.conv1(images))))
-        if not self.arch.binary_stem:
-            x = self.relu(self.bn2(x))
-        return [self.final_layer(run_body(self, x))]
+        return [self.final_layer(run_body(self, run_stem(self, images, self.arch.binary_stem)))]
 
 
 def build(arch: Arch) -> BiHRNet:
@@ -173,7 +176,7 @@ def infer(state: Mapping[str, Tensor]) -> Arch:
             block=_block(state),
             binary_stem="conv2.sign.shift" in state,
             transition=_transition(state),
-            fuse="real" if exchange + "1.0.0.weight" in state else "up-real" if exchange + "0.1.0.weight" in state
+            fuse="real" if exchange + "1.0.0.0.weight" in state else "up-real" if exchange + "0.1.0.weight" in state
             else "binary",
         )  # fmt: skip
     except (KeyError, ValueError, IndexError, StopIteration) as error:

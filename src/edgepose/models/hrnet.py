@@ -135,9 +135,7 @@ def add_stem(net: Any) -> None:
     net.relu = nn.ReLU(inplace=True)
 
 
-def add_body(
-    net: Any, width: int, planes: int, modules: tuple[int, ...], blocks: Blocks, parts: Parts = REAL
-) -> None:
+def add_body(net: Any, width: int, planes: int, modules: tuple[int, ...], blocks: Blocks, parts: Parts = REAL) -> None:
     """Give `net` what follows the stem, up to the finest branch (`width` channels at 1/4 of the input)."""
     net.layer1 = parts.front(64, planes)
     widths, stages = [4 * planes], []

@@ -8,11 +8,15 @@ joint of the person the crop shows; h and w are multiples of 32.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from edgepose.checkpoint import read_state
 from edgepose.codecs.topdown import TopDown
+from edgepose.models import _binary_blocks
+from edgepose.models._binary import RPReLU, Unit
+from edgepose.models._binary import adopt as take_over
 from edgepose.models._blocks import BasicBlock, Bottleneck, init_small, residuals
 from edgepose.models._keys import bare, count, load_trunk
 from edgepose.skeleton import Skeleton
@@ -23,7 +27,9 @@ class Arch:
     """Sizes: blocks per stage of the ResNet; whether they are bottlenecks (ResNet-50 and larger); channels of its stem.
 
     The stages are 1, 2, 4, 8 times as wide as the stem (4 times that with bottlenecks). deconv_channels,
-    deconv_kernels (2, 3 or 4): one per transposed convolution; each doubles height and width.
+    deconv_kernels (2, 3 or 4): one per transposed convolution; each doubles height and width. binary: blocks of binary
+    units (`_binary.py`), and doubling by nearest neighbour with a binary 3x3 for the transposed convolutions; the first
+    and the last convolution stay real.
     """
 
     joints: int = 17
@@ -32,6 +38,7 @@ class Arch:
     stem: int = 64
     deconv_channels: tuple[int, ...] = (256, 256, 256)
     deconv_kernels: tuple[int, ...] = (4, 4, 4)
+    binary: bool = False
 
     def __post_init__(self) -> None:
         for name in ("blocks", "deconv_channels", "deconv_kernels"):
@@ -51,10 +58,11 @@ class SimpleBaseline(nn.Module):
     def __init__(self, arch: Arch = Arch()) -> None:
         super().__init__()
         self.arch = arch
-        block, a = (Bottleneck if arch.bottleneck else BasicBlock), arch.stem
+        kinds = (_binary_blocks.Residual, _binary_blocks.Bottleneck) if arch.binary else (BasicBlock, Bottleneck)
+        block, a = kinds[arch.bottleneck], arch.stem
         self.conv1 = nn.Conv2d(3, a, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(a)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = RPReLU(a) if arch.binary else nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         wide = block.expansion * a
         self.layer1 = residuals(block, a, a, arch.blocks[0])
@@ -65,6 +73,10 @@ class SimpleBaseline(nn.Module):
         layers: list[nn.Module] = []
         for b, k in zip(arch.deconv_channels, arch.deconv_kernels, strict=True):
             padding, extra = (0 if k == 2 else 1), k % 2
+            if arch.binary:
+                layers += [nn.Upsample(scale_factor=2), Unit(a, b)]
+                a = b
+                continue
             layers += [nn.ConvTranspose2d(a, b, k, 2, padding, extra, bias=False), nn.BatchNorm2d(b), nn.ReLU(True)]
             a = b
         self.deconv_layers = nn.Sequential(*layers)
@@ -98,21 +110,35 @@ def native(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def infer(state: Mapping[str, Tensor]) -> Arch:
     """The `Arch` whose network has the shapes of a state dict in the official layout; `ValueError` if it is none."""
     try:
-        deconvs = [state[f"deconv_layers.{i}.weight"].shape for i in (0, 3, 6)]
+        binary = "layer1.0.conv1.sign.shift" in state
+        keys = [f"deconv_layers.{i}.{'convs.0.' * binary}weight" for i in ((1, 3, 5) if binary else (0, 3, 6))]
+        deconvs = [state[key].shape for key in keys]
         return Arch(
             joints=state["final_layer.weight"].shape[0],
             blocks=tuple(count(state, f"layer{i}.") for i in (1, 2, 3, 4)),
-            bottleneck="layer1.0.conv3.weight" in state,
+            bottleneck=("layer1.0.conv3.bn.weight" if binary else "layer1.0.conv3.weight") in state,
             stem=state["conv1.weight"].shape[0],
-            deconv_channels=tuple(shape[1] for shape in deconvs),
-            deconv_kernels=tuple(shape[-1] for shape in deconvs),
+            deconv_channels=tuple(shape[0 if binary else 1] for shape in deconvs),
+            deconv_kernels=(4, 4, 4) if binary else tuple(shape[-1] for shape in deconvs),
+            binary=binary,
         )
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"not a SimpleBaselines checkpoint: {error}") from error
 
 
+def adopt(net: SimpleBaseline, state: Mapping[str, Tensor], what: str) -> None:
+    """Start a binary network from a real one of the same blocks; `ValueError` if `what` has nothing that fits."""
+    take_over(net, native(state), what)
+
+
 def load_imagenet(net: SimpleBaseline, path: str) -> None:
-    """Start the trunk of `net` from a ResNet of the same blocks in torchvision's layout; `ValueError` if it is none."""
+    """Start the trunk of `net` from a ResNet of the same blocks in torchvision's layout; `ValueError` if it is none.
+
+    A binary network takes its kernels where shapes agree.
+    """
+    if net.arch.binary:
+        adopt(net, read_state(path)[0], path)
+        return
     load_trunk(net, path, ("deconv_layers.", "final_layer."), f"ResNet of blocks {net.arch.blocks}")
 
 
@@ -124,6 +150,7 @@ _ALL = {
 }
 ARCHS = {  # name -> (Arch, input (w, h) in pixels); 256x256 is MPII's, with its 16 joints
     **{name: (arch, (192, 256)) for name, arch in _ALL.items()},
+    **{f"{name}-binary": (replace(_ALL[name], binary=True), (192, 256)) for name in ("r18", "r50")},
     **{f"{name}-384x288": (arch, (288, 384)) for name, arch in _ALL.items() if name != "r18"},
     **{f"{name}-256x256": (Arch(16, arch.blocks), (256, 256)) for name, arch in _ALL.items() if name != "r18"},
 }

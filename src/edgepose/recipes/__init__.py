@@ -75,6 +75,8 @@ class Recipe:
     person: PersonAugment = field(default_factory=PersonAugment)
     # decay of the averaged weights, 0 is off
     ema: float = 0.999
+    # batches over which BatchNorm statistics are measured anew at the end, 0 is off
+    recalibrate: int = 0
     # 32-true, bf16-mixed or 16-mixed
     precision: str = "32-true"
     # BatchNorm over all GPUs together
@@ -106,6 +108,7 @@ class Recipe:
             ("lr", self.lr > 0),
             ("ema", 0 <= self.ema < 1),
             ("decay", 0 < self.decay <= 1),
+            ("recalibrate", self.recalibrate >= 0),
         ):
             if not good:
                 raise ValueError(f"a recipe cannot have {name} = {getattr(self, name)!r} (batch {self.batch})")

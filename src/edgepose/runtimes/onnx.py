@@ -22,14 +22,21 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
     """Export a torch module; batch size is free, height and width too where the codec takes whole pictures.
 
     `half` stores weights as float16, which halves the file; they become float32 again when it is loaded. The written
-    file must give the network's maps (to 1e-4 of their range; 5e-2 with `half`), else `ValueError` and no file.
+    file must give the network's maps (to 1e-4 of their range; 5e-2 with `half`), else `ValueError` and no file. Of a
+    binary network, where a sign that flips on a rounding tie may change all maps, the graph must give them in float64.
     """
     need("export", "torch", "onnx", "onnxscript")
     import onnx
     import torch
 
+    from edgepose.models._binary import is_binary
+    from edgepose.models._folded import folded
+
+    binary = is_binary(network)
+    if binary and half:
+        raise ValueError("a binary network is exported with float32 constants: float16 would move its thresholds")
     path, part = Path(path), Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    network = copy.deepcopy(network).cpu().eval()
+    network = folded(network.cpu()) if binary else copy.deepcopy(network).cpu().eval()
     codec: Any = card.codec
     size = codec.input_size  # int: short side, the other is free; (w, h): fixed
     whole = isinstance(size, int)
@@ -47,7 +54,13 @@ def write(card: Card, network: Any, path: str | Path, half: bool = False) -> Non
                 _graph.halve(model)
             onnx.save(model, part)
             run = read(card, part, threads=1)
+            if binary:
+                _compare(_reference(model), network.double(), _example((1, traced[1], traced[2])).double(), 1e-6)
+                network.float()
             for shape in checked:
+                if binary:
+                    _check_shapes(run, network, _example(shape))
+                    continue
                 _compare(run, network, _example(shape), 5e-2 if stored_half else 1e-4)
         os.replace(part, path)
     finally:
@@ -97,6 +110,30 @@ def _compare(run: Run, network: Any, images: Any, tolerance: float) -> None:
         off = float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-9))
         if not off <= tolerance:
             raise ValueError(f"export failed: maps {i} are off by {off:.1e} of their range for {tuple(images.shape)}")
+
+
+def _check_shapes(run: Run, network: Any, images: Any) -> None:
+    import torch
+
+    with torch.inference_mode():
+        expected = [tuple(maps.shape) for maps in network(images)]
+    found = run(images.numpy())
+    if [m.shape for m in found] != expected or not all(np.isfinite(m).all() for m in found):
+        raise ValueError(f"export failed: maps {[m.shape for m in found]} for {tuple(images.shape)}, not {expected}")
+
+
+def _reference(model: Any) -> Run:
+    """The graph in float64, in onnx's own (slow) evaluator."""
+    from onnx import TensorProto, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    wide = copy.deepcopy(model)
+    constants = [a.t for node in wide.graph.node for a in node.attribute if a.name == "value"]
+    for tensor in [*wide.graph.initializer, *constants]:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+    evaluator = ReferenceEvaluator(wide)
+    return lambda batch: list(evaluator.run(None, {"images": batch}))  # type: ignore[arg-type]
 
 
 def read(card: Card, path: str | Path, device: str = "cpu", threads: int | None = None) -> Run:
