@@ -34,17 +34,21 @@ Net::Net(Graph graph, const Path* path, int threads, bool apart)
 void Net::run(const float* image, float* const* outputs) {
     std::lock_guard<std::mutex> lock(running_);
     image_ = image, results_ = outputs;
-    std::atomic<int> arrived{0};
-    const int threads = pool_.threads();
+    for (Level& level : levels_) {
+        for (size_t i = 0; i < level.pieces.size(); i++) level.taken[i].store(false, std::memory_order_relaxed);
+        level.done->store(0, std::memory_order_relaxed);
+    }
     pool_.run([&](int thread) {
-        int done = 0;
-        for (const Level& level : levels_) {
-            for (const Share& s : level.shares[thread]) level.tasks[s.task].work(s.y0, s.y1);
-            if (threads == 1) continue;
-            done += threads;
-            arrived.fetch_add(1, std::memory_order_acq_rel);
-            for (int spins = 0; arrived.load(std::memory_order_acquire) < done; spins++)
-                if (spins > 2000) std::this_thread::yield();
+        for (Level& level : levels_) {
+            const int n = int(level.pieces.size());
+            for (int k = 0; k < n && level.done->load(std::memory_order_acquire) < n; k++) {
+                const int i = (level.first[thread] + k) % n;
+                if (level.taken[i].exchange(true, std::memory_order_relaxed)) continue;
+                const Piece& p = level.pieces[i];
+                level.tasks[p.task].work(p.y0, p.y1);
+                level.done->fetch_add(1, std::memory_order_acq_rel);
+            }
+            for (int spins = 0; level.done->load(std::memory_order_acquire) < n; spins++) Pool::wait_a_moment(spins);
         }
     });
 }

@@ -30,13 +30,16 @@ struct Task {
     double cost;  // of a row, about a processor cycle each
 };
 
-struct Share {
+struct Piece {  // rows of a task
     int task, y0, y1;
 };
 
 struct Level {  // tasks that need not wait for each other
     std::vector<Task> tasks;
-    std::vector<std::vector<Share>> shares;  // of every thread
+    std::vector<Piece> pieces;
+    std::vector<int> first;  // of every thread: the piece it begins with
+    std::unique_ptr<std::atomic<bool>[]> taken;
+    std::unique_ptr<std::atomic<int>> done = std::make_unique<std::atomic<int>>(0);
 };
 
 class Net {

@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t MOST_BYTES = int64_t(4) << 30;
 constexpr int64_t LINE = 64;
+constexpr int PIECES = 4;          // of a level for every thread
+constexpr double SMALLEST = 4000;  // cost of a piece worth handing out, about a microsecond
 
 int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
@@ -140,23 +142,27 @@ void Net::place() {
     }
 }
 
-// Every level's rows, laid end to end, are cut into pieces of equal cost: with two threads, two of four branches each.
+// Every level's rows, laid end to end, are cut into pieces, and each thread begins where its equal share of the cost does:
+// with two threads and four branches, each has the same two branches in every level, and their maps in its cache.
 void Net::share_out() {
-    const int threads = pool_.threads();
+    const int threads = pool_.threads(), most = threads == 1 ? 1 : threads * PIECES;
     for (Level& level : levels_) {
-        level.shares.resize(threads);
         double total = 0, before = 0;
         for (const Task& t : level.tasks) total += t.rows * t.cost;
+        const double piece = std::max(total / most, SMALLEST);
         for (int i = 0; i < int(level.tasks.size()); i++) {
             const Task& t = level.tasks[i];
-            int row = 0;
-            for (int k = 0; k < threads && row < t.rows; k++) {
-                const double end = total * (k + 1) / threads;
-                const int until = k + 1 == threads ? t.rows : std::min(t.rows, int((end - before) / t.cost + 0.5));
-                if (until > row) level.shares[k].push_back({i, row, until}), row = until;
+            const int pieces = std::max(1, std::min(t.rows, int(t.rows * t.cost / piece + 0.5)));
+            for (int k = 0; k < pieces; k++) {
+                const int y0 = int(int64_t(t.rows) * k / pieces), y1 = int(int64_t(t.rows) * (k + 1) / pieces);
+                while (int(level.first.size()) < threads && before + y0 * t.cost >= total * level.first.size() / threads)
+                    level.first.push_back(int(level.pieces.size()));
+                level.pieces.push_back({i, y0, y1});
             }
             before += t.rows * t.cost;
         }
+        while (int(level.first.size()) < threads) level.first.push_back(0);
+        level.taken = std::make_unique<std::atomic<bool>[]>(level.pieces.size());
     }
 }
 

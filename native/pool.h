@@ -28,19 +28,27 @@ public:
 
     int threads() const { return int(workers_.size()) + 1; }
 
-    void run(const std::function<void(int thread)>& work) {  // work(0) here, the others beside; returns when all are done
-        if (workers_.empty()) return work(0);
+    // work(0) here and work(i) on those of the other threads that come in time; returns when all who began are done. So a
+    // thread that the system does not run for a while holds nobody up: `work` must be complete whoever takes part.
+    void run(const std::function<void(int thread)>& work) {
+        const int others = int(workers_.size());
+        if (!others) return work(0);
         work_ = &work;
-        left_.store(int(workers_.size()), std::memory_order_relaxed);
+        finished_.store(0, std::memory_order_relaxed);
+        tickets_.store(others, std::memory_order_release);
         {
             std::lock_guard<std::mutex> lock(mutex_);
             round_.fetch_add(1, std::memory_order_release);
         }
-        if (asleep_.load(std::memory_order_relaxed)) wake_.notify_all();
+        wake_.notify_all();
         work(0);
-        for (int spins = 0; left_.load(std::memory_order_acquire); spins++)
-            if (spins < SPINS) pause();
-            else std::this_thread::yield();
+        const int began = others - tickets_.exchange(0, std::memory_order_acq_rel);
+        for (int spins = 0; finished_.load(std::memory_order_acquire) < began; spins++) wait_a_moment(spins);
+    }
+
+    static void wait_a_moment(int spins) {
+        if (spins < SPINS) pause();
+        else std::this_thread::yield();
     }
 
 private:
@@ -54,26 +62,32 @@ private:
 #endif
     }
 
+    bool admitted() {
+        int left = tickets_.load(std::memory_order_acquire);
+        while (left > 0)
+            if (tickets_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel)) return true;
+        return false;
+    }
+
     void serve(int thread) {
         for (unsigned seen = 0;;) {
             for (int spins = 0; spins < SPINS && round_.load(std::memory_order_acquire) == seen; spins++) pause();
             if (round_.load(std::memory_order_acquire) == seen) {
                 std::unique_lock<std::mutex> lock(mutex_);
-                asleep_.fetch_add(1);
                 wake_.wait(lock, [&] { return round_.load(std::memory_order_acquire) != seen; });
-                asleep_.fetch_sub(1);
             }
-            seen++;  // rounds are not skipped: `run` waits for every thread
+            seen = round_.load(std::memory_order_acquire);
             if (stop_) return;
+            if (!admitted()) continue;
             (*work_)(thread);
-            left_.fetch_sub(1, std::memory_order_release);
+            finished_.fetch_add(1, std::memory_order_release);
         }
     }
 
     std::vector<std::thread> workers_;
     const std::function<void(int)>* work_ = nullptr;
     std::atomic<unsigned> round_{0};
-    std::atomic<int> left_{0}, asleep_{0};
+    std::atomic<int> tickets_{0}, finished_{0};
     std::atomic<bool> stop_{false};
     std::mutex mutex_;
     std::condition_variable wake_;

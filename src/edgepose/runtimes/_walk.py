@@ -76,14 +76,26 @@ class _Walk:
                 self.made[node] = self._visit(node)
 
     def packed(self) -> Packed:
-        """With numbers for operations and arrays."""
-        numbers = {id(op): i for i, op in enumerate(self.ops)}
+        """What the outputs need, each operation behind what it reads, with numbers for operations and arrays."""
+        order: list[Op] = []
+        stack = [op for op in reversed(self.ops) if op["op"] in ("input", "output")]
+        placed: set[int] = set()
+        while stack:
+            missing = [r for r in _reads(stack[-1]) if id(r) not in placed]
+            if missing:
+                stack += reversed(missing)
+                continue
+            op = stack.pop()
+            if id(op) not in placed:
+                placed.add(id(op))
+                order.append(op)
+        numbers = {id(op): i for i, op in enumerate(order)}
         packed = Packed()
 
         def plain(fields: dict[str, Any]) -> dict[str, Any]:
             return {k: numbers[id(v)] if isinstance(v, Op) else v for k, v in fields.items()}
 
-        for op in self.ops:
+        for op in order:
             fields = plain({k: v for k, v in op.items() if k != "op"})
             many = LAYOUT[op["op"]][2]
             if many:
@@ -269,8 +281,6 @@ class _Walk:
                 return x
         bare = a.up == 0 and a.op["op"] == "sum" and a.op["slope"] is None and a.op["scale"] is None
         if bare and alone[0] and len(a.op["summands"]) < 8:
-            self.ops.remove(a.op)
-            self.ops.append(a.op)
             a.op["summands"].append({"in": b.op, "up": b.up})
             return a
         return self._summands([a, b])
@@ -288,10 +298,6 @@ class _Walk:
             conv["then"], conv["then_scale"], conv["then_bias"] = source, np.ones(channels), np.zeros(channels)
         else:
             return False
-        if source is not other:
-            self.ops.remove(other)
-        self.ops.remove(conv)  # behind what it adds
-        self.ops.append(conv)
         return True
 
     def _merged(self, node: fx.Node) -> bool:
@@ -311,6 +317,11 @@ class _Walk:
             case "means" | "scale":
                 return self._channels(op["in"])
         return op["channels"]
+
+
+def _reads(op: Op) -> list[Op]:
+    many = LAYOUT[op["op"]][2]
+    return [v for fields in (op, *op.get(many, ())) for v in fields.values() if isinstance(v, Op)]
 
 
 def _repeats(a: int, b: int) -> bool:
