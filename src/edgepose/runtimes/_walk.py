@@ -135,7 +135,9 @@ class _Walk:
     def _read_once(self, node: Any) -> bool:
         """Whether one node alone reads this one, and what it passes on."""
         while isinstance(node, fx.Node) and len(node.users) == 1:
-            if not isinstance(self.modules.get(str(node.target)), (nn.Identity, nn.Upsample)):
+            module = self.modules.get(str(node.target))
+            passes = isinstance(module, _binary.Bypass) and module.a == module.b and module.stride == 1
+            if not passes and not isinstance(module, (nn.Identity, nn.Upsample)):
                 return True
             node = node.args[0]
         return False
