@@ -132,7 +132,7 @@ private:
         switch (op.kind) {
             case INPUT:
                 if (!g_.ops.empty()) bad("a second input");
-                op.channels = number(1, 64, "channels of the input");
+                op.channels = number(1, MOST_CHANNELS, "channels of the input");
                 op.height = height_, op.width = width_;
                 return;
             case REAL: return real(op);
