@@ -1,11 +1,12 @@
 """Packed binary networks against real ones: python benchmarks/binary.py --out FOLDER (needs openvino and nncf as well)
 
-Blocks: eight blocks of two 3x3 convolutions in a row, each with a shortcut and (R)PReLU, at the four sizes that HRNet-W32
-has at 256x192; the time of one block on every code path, beside the same blocks with real weights in ONNX Runtime and in
-OpenVINO (float32, its own choice of precision, and int8 by NNCF). Whole: BiHRNet-W32 beside HRNet-W32. All engines take
-turns, so that whatever else the machine does falls on all; medians. Inputs are normally distributed, weights random, norms
-have the statistics of such inputs. `--cpu` counts processor time, for one thread on a busy machine. `--avx2` holds OpenVINO
-to AVX2 (oneDNN's switch) and takes our AVX2 path alone. `--peak` is native/'s edgebin-peak, for the shares and the plot.
+Blocks: eight blocks of two 3x3 convolutions in a row, each with a shortcut and (R)PReLU, at the four sizes that
+HRNet-W32 has at 256x192; the time of one block on every code path, beside the same blocks with real weights in ONNX
+Runtime and in OpenVINO (float32, its own choice of precision, and int8 by NNCF). Whole: BiHRNet-W32 beside HRNet-W32.
+All engines take turns, so that whatever else the machine does falls on all; medians. Inputs are normally distributed,
+weights random, norms have the statistics of such inputs. `--cpu` counts processor time, for one thread on a busy
+machine. `--avx2` holds OpenVINO to AVX2 (oneDNN's switch) and takes our AVX2 path alone. `--peak` is native/'s
+edgebin-peak, for the shares and the plot.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def peers(net: nn.Module, shape: tuple[int, ...], threads: int, data: list[np.nd
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         core = openvino.Core()
         model = core.read_model(file)
-        quantized = nncf.quantize(core.read_model(file), nncf.Dataset([x for x in data]), subset_size=len(data))
+        quantized = nncf.quantize(core.read_model(file), nncf.Dataset(list(data)), subset_size=len(data))
         plain = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         calls: dict[str, Call] = {"onnxruntime fp32": lambda x: session.run(None, {"x": x})}
         ways = {"openvino fp32": (model, "f32"), "openvino default": (model, ""), "openvino int8": (quantized, "")}
@@ -147,7 +148,12 @@ def plot(file: Path, peak: dict[str, float], rows: dict[str, dict[str, Any]]) ->
             axis.plot(*zip(*points, strict=True), "o-", color=f"C{i}", label=f"{path} (dashed: from registers alone)")
     for name, row in rows.items():
         axis.annotate(name, (row["bits per byte"], 12), rotation=90, fontsize=8, color="grey")
-    axis.set(xscale="log", yscale="log", xlabel="pairs of bits compared for every byte moved", ylabel="10^9 pairs of bits a second")
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="pairs of bits compared for every byte moved",
+        ylabel="10^9 pairs of bits a second",
+    )
     axis.set_ylim(10, 2 * max(peak.values()))
     axis.legend(fontsize=8, loc="lower right")
     figure.tight_layout()
@@ -179,7 +185,10 @@ def main(
         row["share of peak"] = {p: speed[p] / limits[p] / threads for p in paths if p in limits}
         result["blocks"][f"{h}x{w} C{c}"] = row
         show(f"block {h}x{w}, {c} channels", times, paths)
-        print("  " + ", ".join(f"{p} {v:.0f} Gbit/s ({row['share of peak'].get(p, 0):.0%} of peak)" for p, v in speed.items()))
+        print(
+            "  "
+            + ", ".join(f"{p} {v:.0f} Gbit/s ({row['share of peak'].get(p, 0):.0%} of peak)" for p, v in speed.items())
+        )
     if whole:
         data = inputs((3, 256, 192))
         nets = {name: settled(models.build(models.card(name)), (3, 256, 192)) for name in ("bihrnet-w32", "hrnet-w32")}

@@ -4,7 +4,11 @@
 //   Ints: 16 counts, with take and put; count<P, Q>(patch, slice, group, counts): differing bits + start
 // What follows a count is inlined, so that counts stay in registers.
 
+#if defined(EDGEBIN_SANITIZE)  // which takes minutes to compile otherwise
+#define INLINE inline
+#else
 #define INLINE inline __attribute__((always_inline))
+#endif
 
 template <int P, int Q>
 struct Counted {  // values made of counts: scale * count + bias

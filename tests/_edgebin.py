@@ -1,4 +1,4 @@
-"""Packed networks in numpy: the same operations in the same order as native/, one channel or pixel at a time in mind."""
+"""Packed networks in numpy: the same operations in the same order as native/."""
 
 from __future__ import annotations
 

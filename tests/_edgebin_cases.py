@@ -1,5 +1,5 @@
-"""Packed networks that have every operation, random but for their seed: python tests/_edgebin_cases.py FOLDER writes them
-for the tools of native/."""
+"""Packed networks that have every operation, random but for their seed: python tests/_edgebin_cases.py FOLDER writes
+them for the tools of native/."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ class Builder:
 
     def real(self, x, c, kernel=3, stride=1, dilation=1, add=-1, act=True) -> int:
         window = {"channels": c, "kernel": kernel, "stride": stride, "dilation": dilation}
-        fields = NONE | {"bias": self.normal(c), "weights": self.normal(c, kernel * kernel, self.channels[x]) / 9, "add": add}
+        fields = NONE | {
+            "bias": self.normal(c),
+            "weights": self.normal(c, kernel * kernel, self.channels[x]) / 9,
+            "add": add,
+        }
         del fields["scale"]
         return self._made(c, "real", **{"in": x}, **window, **(fields | (self.act(c) if act else {})))
 

@@ -1,4 +1,4 @@
-"""The kernels and the executor of native/ against numpy, on every code path of this machine and on NEON's by emulation."""
+"""The kernels and the executor of native/ against numpy, on every code path of this machine, NEON's by emulation."""
 
 import shutil
 import subprocess
@@ -50,7 +50,9 @@ def test_counts_are_exact_on_every_path(h, w, c, out, kernel, stride, dilation, 
         weights[..., -1] &= (1 << c % 32) - 1
     expected = counts(x, np.zeros(c), weights, kernel, stride, dilation)
     for path in PATHS:
-        found = _edgebin.count(path, words(np.where(x >= 0, 1, -1)), c, weights.reshape(out, kernel, kernel, -1), stride, dilation)
+        found = _edgebin.count(
+            path, words(np.where(x >= 0, 1, -1)), c, weights.reshape(out, kernel, kernel, -1), stride, dilation
+        )
         assert (found == expected).all(), path
 
 
@@ -160,7 +162,9 @@ def test_neon_by_emulation(tmp_path):
             found = np.fromfile(tmp_path / "out", np.float32)
             gate = wanted[3].size if name == "narrow" else 0  # exp of another C library
             flat = np.concatenate([m.ravel() for m in wanted])
-            np.testing.assert_array_equal(found[: found.size - gate], flat[: flat.size - gate], err_msg=f"{name} {path}")
+            np.testing.assert_array_equal(
+                found[: found.size - gate], flat[: flat.size - gate], err_msg=f"{name} {path}"
+            )
             np.testing.assert_allclose(found, flat, rtol=1e-5, atol=1e-6)
 
 

@@ -15,6 +15,7 @@ from edgepose.codecs.bottomup import BottomUp  # noqa: E402
 from edgepose.models.__main__ import text  # noqa: E402
 from edgepose.models._binary import is_binary  # noqa: E402
 from edgepose.recalibrate import statistics  # noqa: E402
+from edgepose.runtimes import _edgebin  # noqa: E402
 from edgepose.skeleton import CROWDPOSE14  # noqa: E402
 
 NAMES = models.names()
@@ -115,7 +116,7 @@ def smallest(names):
 
 SMALL = smallest(NAMES)
 RUNTIMES = folder.names("edgepose.runtimes")
-NEEDS = {"onnx": ("onnx", "onnxscript"), "pytorch": ("safetensors",)}
+NEEDS = {"binary": (), "onnx": ("onnx", "onnxscript"), "pytorch": ("safetensors",)}
 
 
 def shallow(card):
@@ -154,6 +155,11 @@ def test_every_runtime_agrees_with_every_network(name, runtime, tmp_path):
 def agree(card, runtime, tmp_path):
     for module in NEEDS[runtime]:
         pytest.importorskip(module)
+    if runtime == "binary":
+        try:
+            _edgebin.library()
+        except ValueError as error:
+            pytest.skip(str(error))
     torch.manual_seed(0)
     net = models.build(card).eval()
     if is_binary(net):
@@ -163,6 +169,10 @@ def agree(card, runtime, tmp_path):
         if key.endswith(("running_mean", "running_var")):
             buffer.copy_(torch.rand_like(buffer) + (0.5 if key.endswith("var") else 0))
     engine = folder.entry("edgepose.runtimes", runtime)
+    if runtime == "binary" and not is_binary(net):
+        with pytest.raises(ValueError, match="no binary convolution"):
+            engine.write(card, net, tmp_path / "model.edgebin")
+        return
     path = tmp_path / f"model.{engine.SUFFIX}"
     engine.write(card, net, path)
     run = engine.read(card, path)

@@ -17,7 +17,9 @@ from edgepose import runtimes
 
 FILE, VERSION = "_libedgebin.so", 1
 BUILD = Path(__file__).parents[3] / "build" / "native"  # where CMake alone puts it in a clone
-GET = 'it is built when edgepose is installed where a C++ compiler is: pip install --force-reinstall --no-deps "edgepose"'
+GET = (
+    'it is built when edgepose is installed where a C++ compiler is: pip install --force-reinstall --no-deps "edgepose"'
+)
 FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "version": (c_int, []),
     "paths": (c_char_p, []),
@@ -69,8 +71,8 @@ def paths() -> list[str]:
 class Net:
     """A network for inputs of one size; `run(image)`. See native/edgebin.h for `program` and `arrays`.
 
-    path: of `paths()`, by default the fastest, or what $EDGEPOSE_BINARY_PATH names. apart: what is independent runs side
-    by side; else one operation at a time on all threads. `ValueError` says what is wrong with the program.
+    path: of `paths()`, by default the fastest, or what $EDGEPOSE_BINARY_PATH names. apart: what is independent runs
+    side by side; else one operation at a time on all threads. `ValueError` says what is wrong with the program.
     """
 
     def __init__(

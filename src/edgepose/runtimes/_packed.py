@@ -1,8 +1,8 @@
 """Packed networks: a list of operations and their arrays, and the file they are kept in (`model.edgebin`).
 
-The file: 32 bytes (magic, format, CRC-32 of the rest, length of the JSON, length of the data), the JSON, and from the next
-multiple of 64 bytes on the arrays, each at a multiple of 64. The JSON names the operations, the arrays (kind, offset,
-count). Everything is little-endian. native/edgebin.h says what operations there are.
+The file: 32 bytes (magic, format, CRC-32 of the rest, length of the JSON, length of the data), the JSON, and from the
+next multiple of 64 bytes on the arrays, each at a multiple of 64. The JSON names the operations, the arrays (kind,
+offset, count). Everything is little-endian. native/edgebin.h says what operations there are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,17 @@ LAYOUT: dict[str, tuple[int, tuple[str, ...], str, tuple[str, ...]]] = {
     "scale": (7, ("in", "gains"), "", ()),
     "output": (9, ("in",), "", ()),
 }
-ARRAYS = {"weights", "weights2", "bias", "bias2", "slope", "lift", "scale", "least", *THEN[1:]}  # fields that name an array
+ARRAYS = {
+    "weights",
+    "weights2",
+    "bias",
+    "bias2",
+    "slope",
+    "lift",
+    "scale",
+    "least",
+    *THEN[1:],
+}  # fields that name an array
 
 
 @dataclass

@@ -28,6 +28,7 @@ class Op(dict[str, Any]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__  # type: ignore[assignment]
 
+
 class Value:
     """A map: what an operation makes, repeated 2^up times in each direction."""
 
@@ -167,7 +168,16 @@ class _Walk:
                 return self._norm(self._value(x), module, alone)
             case nn.ReLU():
                 return self._act(self._value(x), np.zeros(1), np.zeros(1), np.zeros(1), alone)
-            case nn.Upsample() if module.mode == "nearest" and module.scale_factor in (2, 4, 8, 16, 2.0, 4.0, 8.0, 16.0):
+            case nn.Upsample() if module.mode == "nearest" and module.scale_factor in (
+                2,
+                4,
+                8,
+                16,
+                2.0,
+                4.0,
+                8.0,
+                16.0,
+            ):
                 value = self._value(x)
                 return Value(value.op, value.up + int(module.scale_factor).bit_length() - 1)
             case nn.Identity():
@@ -209,7 +219,9 @@ class _Walk:
             slices[-1] |= {"stride": conv.stride, "dilation": conv.dilation, "weights": bits}
             scales.append(np.abs(latent).mean((1, 2, 3), dtype=np.float64))
             odds.append(np.full(o, a * k * k % 2))
-        scale = np.concatenate(scales)  # of +1s and -1s: bits - 2 differing = -2 (differing - floor(bits / 2)) + bits % 2
+        scale = np.concatenate(
+            scales
+        )  # of +1s and -1s: bits - 2 differing = -2 (differing - floor(bits / 2)) + bits % 2
         none = dict.fromkeys(("add", "slope", "lift", *THEN))
         return {**none, "slices": slices}, -2 * scale, scale * np.concatenate(odds)
 
@@ -288,8 +300,8 @@ class _Walk:
         return self._summands([a, b])
 
     def _onto(self, conv: Op, other: Op, lone: bool, node: fx.Node) -> bool:
-        """Let a convolution add `other` (read by nothing else if `lone`): at once, or behind its RPReLU where a norm and
-        another RPReLU follow. Whether it could."""
+        """Let a convolution add `other` (read by nothing else if `lone`): at once, or behind its RPReLU where a norm
+        and another RPReLU follow. Whether it could."""
         source = other
         if lone and other["op"] == "shortcut" and other["stride"] == 1:
             source = other["in"] if _repeats(self._channels(other["in"]), other["channels"]) else other

@@ -1,7 +1,7 @@
 """Binary networks on packed bits: one file for every size, run by the C++ library of `native/` on any CPU.
 
-The library chooses its code path when it is loaded (AVX-512, AVX2, NEON or portable); $EDGEPOSE_BINARY_PATH names another.
-Writing needs torch; reading needs only the library, which comes with the wheel.
+The library chooses its code path when it is loaded (AVX-512, AVX2, NEON or portable); $EDGEPOSE_BINARY_PATH names
+another. Writing needs torch; reading needs only the library, which comes with the wheel.
 """
 
 from __future__ import annotations
