@@ -69,7 +69,7 @@ class _Walk:
         self.modules = dict(network.named_modules())
         try:
             self.graph = _Tracer().trace(network)
-        except (fx.proxy.TraceError, TypeError) as error:
+        except (ValueError, TypeError) as error:  # TraceError is a ValueError
             raise ValueError(f"the runtime binary cannot follow this network: {error}") from error
         self.made: dict[fx.Node, Any] = {}
         with torch.inference_mode():
@@ -159,7 +159,7 @@ class _Walk:
             case _binary.Bypass():
                 return self._bypass(module, self._value(x))
             case _binary_blocks.Gate():
-                fc = [_numpy(t).squeeze() for c in (module.down, module.up) for t in (c.weight, c.bias)]
+                fc = [_numpy(t) for c in (module.down, module.up) for t in (c.weight, c.bias) if t is not None]
                 parts = dict(zip(("weights", "bias", "weights2", "bias2"), fc, strict=True))
                 return self._emit("means", **{"in": self._plain(x)}, hidden=module.down.out_channels, **parts)
             case nn.Conv2d():
