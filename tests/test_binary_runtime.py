@@ -21,7 +21,7 @@ from edgepose.card import Card  # noqa: E402
 from edgepose.codecs.topdown import TopDown  # noqa: E402
 from edgepose.models import _binary, bihrnet  # noqa: E402
 from edgepose.predictor import load  # noqa: E402
-from edgepose.runtimes._walk import words  # noqa: E402
+from edgepose.runtimes._order import words  # noqa: E402
 from edgepose.weights import save  # noqa: E402
 
 ARCH = bihrnet.Arch(joints=3, width=16, planes=16, modules=(1, 1, 1), blocks=((1, 1), (1, 1, 1), (1, 1, 1, 1)))

@@ -52,7 +52,7 @@ def predict(
         threshold: lowest score of the people that are drawn and written to the plain JSON; by default 0.15 for models
             of whole pictures and 0.35 for those that look at each person.
         device: cpu or cuda.
-        runtime: onnx or pytorch; by default onnx where the model has it.
+        runtime: onnx, pytorch or binary; by default onnx where the model has it.
         threads: CPU threads of the network; by default all.
         no_flip: do not look at the mirrored picture as well; faster, less accurate.
         detector: the model that finds the people for one that looks at one person at a time.

@@ -14,19 +14,13 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from edgepose.models import _binary, _binary_blocks
-from edgepose.runtimes._packed import LAYOUT, THEN, Packed
+from edgepose.runtimes._order import Op, numbered, words
+from edgepose.runtimes._packed import THEN, Packed
 
 LEAVES = (_binary.Unit, _binary.Merge, _binary.RSign, _binary.RPReLU, _binary.BinaryConv, _binary.Bypass)
 LEAVES = (*LEAVES, _binary_blocks.Gate)
 CONVS = ("real", "binary")
 Array = NDArray[Any]
-
-
-class Op(dict[str, Any]):
-    """An operation as in `Packed`, with arrays and operations in place of their numbers; equal to itself alone."""
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__  # type: ignore[assignment]
 
 
 class Value:
@@ -50,14 +44,6 @@ def pack(network: nn.Module) -> Packed:
     return _Walk(network).packed()
 
 
-def words(bits: Array) -> NDArray[np.uint32]:
-    """Bits (..., channels) as words (..., ceil(channels / 32)) uint32, the first channel lowest."""
-    *shape, c = bits.shape
-    room = np.zeros((*shape, -(-c // 32) * 32), bool)
-    room[..., :c] = bits
-    return np.packbits(room, -1, bitorder="little").view("<u4").astype(np.uint32)
-
-
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
@@ -77,33 +63,8 @@ class _Walk:
                 self.made[node] = self._visit(node)
 
     def packed(self) -> Packed:
-        """What the outputs need, each operation behind what it reads, with numbers for operations and arrays."""
-        order: list[Op] = []
-        stack = [op for op in reversed(self.ops) if op["op"] in ("input", "output")]
-        placed: set[int] = set()
-        while stack:
-            missing = [r for r in _reads(stack[-1]) if id(r) not in placed]
-            if missing:
-                stack += reversed(missing)
-                continue
-            op = stack.pop()
-            if id(op) not in placed:
-                placed.add(id(op))
-                order.append(op)
-        numbers = {id(op): i for i, op in enumerate(order)}
-        packed = Packed()
-
-        def plain(fields: dict[str, Any]) -> dict[str, Any]:
-            return {k: numbers[id(v)] if isinstance(v, Op) else v for k, v in fields.items()}
-
-        for op in order:
-            fields = plain({k: v for k, v in op.items() if k != "op"})
-            many = LAYOUT[op["op"]][2]
-            if many:
-                fields[many] = [plain(item) for item in fields[many]]
-            fields |= {k: -1 for k in ("add", "then") if k in fields and fields[k] is None}
-            packed.add(op["op"], **fields)
-        return packed
+        """With numbers for operations and arrays."""
+        return numbered([op for op in self.ops if op["op"] in ("input", "output")])
 
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -331,11 +292,6 @@ class _Walk:
             case "means" | "scale":
                 return self._channels(op["in"])
         return op["channels"]
-
-
-def _reads(op: Op) -> list[Op]:
-    many = LAYOUT[op["op"]][2]
-    return [v for fields in (op, *op.get(many, ())) for v in fields.values() if isinstance(v, Op)]
 
 
 def _repeats(a: int, b: int) -> bool:
