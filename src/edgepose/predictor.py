@@ -81,8 +81,9 @@ def load(
 ) -> Predictor:
     """A predictor from the name of a bundled model or from a model folder.
 
-    runtime: "onnx", "pytorch" or "binary"; by default onnx where the folder has it. device: "cpu" or "cuda". threads: CPU threads
-    of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the card says.
+    runtime: "onnx", "pytorch" or "binary"; by default onnx where the folder has it. device: "cpu" or "cuda". threads:
+    CPU threads of the network. flip: also look at the mirrored picture (slower, more accurate); by default what the
+    card says.
     detector: for a model that looks at one person at a time, what finds the people: the name or folder of a model that
     looks at whole pictures, or a function; by default the one that the card names.
     `ValueError` in one line for an unknown model, a broken folder, a missing engine or device.

@@ -9,12 +9,28 @@ from numpy.typing import NDArray
 
 from edgepose.runtimes._packed import LAYOUT, Packed
 
+Array = NDArray[Any]
+
 
 class Op(dict[str, Any]):
     """An operation as in `Packed`, with arrays and operations in place of their numbers; equal to itself alone."""
 
     __eq__ = object.__eq__
     __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+class Value:
+    """A map: what an operation makes, repeated 2^up times in each direction."""
+
+    def __init__(self, op: Op, up: int = 0) -> None:
+        self.op, self.up = op, up
+
+
+class Signs:
+    """sign(value + shift)."""
+
+    def __init__(self, value: Value, shift: Array) -> None:
+        self.value, self.shift = value, shift
 
 
 def numbered(ends: list[Op]) -> Packed:
@@ -59,3 +75,8 @@ def words(bits: Array) -> NDArray[np.uint32]:
     room = np.zeros((*shape, -(-c // 32) * 32), bool)
     room[..., :c] = bits
     return np.packbits(room, -1, bitorder="little").view("<u4").astype(np.uint32)
+
+
+def repeats(a: int, b: int) -> bool:
+    """Whether the library repeats `a` channels to `b` while it adds them."""
+    return b % a == 0 and a % 16 == 0

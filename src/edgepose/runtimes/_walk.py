@@ -10,31 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import fx, nn
 
 from edgepose.models import _binary, _binary_blocks
-from edgepose.runtimes._order import Op, numbered, words
+from edgepose.runtimes._order import Array, Op, Signs, Value, numbered, repeats, words
 from edgepose.runtimes._packed import THEN, Packed
 
 LEAVES = (_binary.Unit, _binary.Merge, _binary.RSign, _binary.RPReLU, _binary.BinaryConv, _binary.Bypass)
 LEAVES = (*LEAVES, _binary_blocks.Gate)
 CONVS = ("real", "binary")
-Array = NDArray[Any]
-
-
-class Value:
-    """A map: what an operation makes, repeated 2^up times in each direction."""
-
-    def __init__(self, op: Op, up: int = 0) -> None:
-        self.op, self.up = op, up
-
-
-class Signs:
-    """sign(value + shift)."""
-
-    def __init__(self, value: Value, shift: Array) -> None:
-        self.value, self.shift = value, shift
 
 
 def pack(network: nn.Module) -> Packed:
@@ -198,7 +182,7 @@ class _Walk:
         return made if unit.act is None else self._act(made, *_rprelu(unit.act), True)
 
     def _bypass(self, module: Any, x: Value, added: bool = False) -> Value:
-        if module.stride == 1 and (module.a == module.b or (added and _repeats(module.a, module.b))):
+        if module.stride == 1 and (module.a == module.b or (added and repeats(module.a, module.b))):
             return x
         return self._emit("shortcut", **{"in": self._plain(x)}, channels=module.b, stride=module.stride)
 
@@ -265,7 +249,7 @@ class _Walk:
         and another RPReLU follow. Whether it could."""
         source = other
         if lone and other["op"] == "shortcut" and other["stride"] == 1:
-            source = other["in"] if _repeats(self._channels(other["in"]), other["channels"]) else other
+            source = other["in"] if repeats(self._channels(other["in"]), other["channels"]) else other
         if conv["slope"] is None and conv["add"] is None:
             conv["add"] = source
         elif conv["slope"] is not None and conv["add"] is not None and conv["then"] is None and self._merged(node):
@@ -292,11 +276,6 @@ class _Walk:
             case "means" | "scale":
                 return self._channels(op["in"])
         return op["channels"]
-
-
-def _repeats(a: int, b: int) -> bool:
-    """Whether the library repeats `a` channels to `b` while it adds them."""
-    return b % a == 0 and a % 16 == 0
 
 
 def _numpy(tensor: torch.Tensor) -> Array:
