@@ -24,7 +24,9 @@ public:
         while (at_ != end_) {
             if (int(g_.ops.size()) == MOST_OPS) bad("too many operations");
             Op op;
-            op.kind = Kind(next());
+            const int code = number(INPUT, OUTPUT, "an operation");
+            if (code > SCALE && code < OUTPUT) bad("there is no operation " + std::to_string(code));
+            op.kind = Kind(code);
             if (outputs && op.kind != OUTPUT) bad("an operation after the outputs");
             outputs = op.kind == OUTPUT;
             fill(op);
@@ -150,7 +152,6 @@ private:
             }
             case OUTPUT: op.in = {value()}; return;
         }
-        bad("there is no operation " + std::to_string(int(op.kind)));
     }
 
     static void same(Op& op, const Op& like, int channels) {
