@@ -60,7 +60,7 @@ def info() -> int:
         line = ", ".join(f"{module} {has}" for module, has in found.items())
         if missing:
             line = f'absent: pip install "edgepose[{engine.EXTRA}]"'
-        print(f"runtime {name}: {line}")
+        print(f"runtime {name}: {line or engine.state()}")
     for line in lines():
         print(f"fastest engine: {line}")
     for extra, packages in EXTRAS.items():
