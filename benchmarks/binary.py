@@ -147,18 +147,18 @@ def plot(file: Path, peak: dict[str, float], rows: dict[str, dict[str, Any]]) ->
         points = [(row["bits per byte"], row["Gbit/s"][path]) for row in rows.values() if path in row["Gbit/s"]]
         if points:
             axis.axhline(limit, color=f"C{i}", linestyle="--", linewidth=1)
-            axis.plot(*zip(*points, strict=True), "o-", color=f"C{i}", label=f"{path} (dashed: from registers alone)")
+            axis.plot(*zip(*points, strict=True), "o-", color=f"C{i}", label=path)
     for name, row in rows.items():
         axis.annotate(name, (row["bits per byte"], 12), rotation=90, fontsize=8, color="grey")
     axis.set(
         xscale="log",
         yscale="log",
         xlabel="pairs of bits compared for every byte moved",
-        ylabel="10^9 pairs of bits a second",
+        ylabel="10^9 pairs of bits a second (dashed: nothing but counting)",
     )
     axis.set_ylim(10, 2 * max(peak.values()))
-    axis.legend(fontsize=8, loc="lower right")
-    figure.tight_layout()
+    figure.legend(fontsize=8, loc="upper center", ncols=3)
+    figure.tight_layout(rect=(0, 0, 1, 0.94))
     figure.savefig(file, dpi=120)
 
 

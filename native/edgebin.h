@@ -12,6 +12,7 @@ An array is a number into `arrays`, pairs of (offset in bytes, count of 4-byte i
   5 CONCAT   count, then of each: in
   6 MEANS    in, hidden, weights [hidden][in], bias, weights [in][hidden], bias   (squeeze and excitation, to 1x1)
   7 SCALE    in, gains
+  8 MAXPOOL  in, kernel, stride
   9 OUTPUT   in, the last operations; they make no value
 
 THEN is five: a second map that is added, scale, bias, slope, lift. slope, lift, add, the second map: -1 for none. kernels.h says what

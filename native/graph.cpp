@@ -25,7 +25,6 @@ public:
             if (int(g_.ops.size()) == MOST_OPS) bad("too many operations");
             Op op;
             const int code = number(INPUT, OUTPUT, "an operation");
-            if (code > SCALE && code < OUTPUT) bad("there is no operation " + std::to_string(code));
             op.kind = Kind(code);
             if (outputs && op.kind != OUTPUT) bad("an operation after the outputs");
             outputs = op.kind == OUTPUT;
@@ -148,6 +147,13 @@ private:
                 const Op &x = made(op.in[0]), &gains = made(op.in[1]);
                 if (gains.kind != MEANS || gains.channels != x.channels) bad("gains that do not fit");
                 same(op, x, x.channels);
+                return;
+            }
+            case MAXPOOL: {
+                op.in = {value()}, op.kernel = number(1, MOST_KERNEL, "a kernel"), op.stride = number(1, 2, "a stride");
+                if (op.kernel % 2 == 0) bad("a kernel cannot be " + std::to_string(op.kernel));
+                const Op& x = made(op.in[0]);
+                op.channels = x.channels, op.height = strided(x.height, op.stride), op.width = strided(x.width, op.stride);
                 return;
             }
             case OUTPUT: op.in = {value()}; return;

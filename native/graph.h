@@ -11,7 +11,7 @@ struct Bad : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-enum Kind { INPUT, REAL, BINARY, SUM, SHORTCUT, CONCAT, MEANS, SCALE, OUTPUT = 9 };
+enum Kind { INPUT, REAL, BINARY, SUM, SHORTCUT, CONCAT, MEANS, SCALE, MAXPOOL, OUTPUT };
 
 struct Window {  // of a convolution
     int in, channels, kernel, stride, dilation;
@@ -34,7 +34,7 @@ struct Op {
     Window window{};              // REAL
     std::vector<SliceOp> slices;  // BINARY
     std::vector<int> up;          // SUM: of every summand
-    int stride = 1, hidden = 0;   // SHORTCUT; MEANS
+    int stride = 1, kernel = 1, hidden = 0;  // SHORTCUT, MAXPOOL; MEANS
     const float *weights2 = nullptr, *bias2 = nullptr;  // MEANS
 };
 

@@ -76,6 +76,7 @@ void Net::make_tasks() {
             case SHORTCUT: tasks.push_back(shortcut_task(v)); break;
             case CONCAT: tasks.push_back(concat_task(v)); break;
             case MEANS: tasks.push_back(means_task(v)); break;
+            case MAXPOOL: tasks.push_back(maxpool_task(v)); break;
             case OUTPUT: tasks.push_back(output_task(v)); break;
         }
     }
@@ -243,6 +244,27 @@ Task Net::means_task(int v) {
                 if (pack.finish.packs) path_->sum(pack, 0, 1);
             },
             1, double(from.height) * from.width * op.channels};
+}
+
+Task Net::maxpool_task(int v) {
+    const Op op = graph_.ops[v], from = graph_.ops[op.in[0]];
+    const Map in = places_[op.in[0]].map, out = places_[v].map;
+    const Sum pack = copy_of(v);
+    return {v, [=](int y0, int y1) {
+                const int pad = op.kernel / 2, channels = groups_of(op.channels) * GROUP;
+                for (int y = y0; y < y1; y++)
+                    for (int x = 0; x < op.width; x++) {
+                        float* to = out.pixel(y, x);
+                        std::copy_n(in.pixel(y * op.stride, x * op.stride), channels, to);
+                        for (int i = std::max(0, y * op.stride - pad); i <= std::min(from.height - 1, y * op.stride + pad); i++)
+                            for (int j = std::max(0, x * op.stride - pad); j <= std::min(from.width - 1, x * op.stride + pad); j++) {
+                                const float* other = in.pixel(i, j);
+                                for (int c = 0; c < channels; c++) to[c] = other[c] > to[c] ? other[c] : to[c];
+                            }
+                    }
+                if (pack.finish.packs) path_->sum(pack, y0, y1);
+            },
+            op.height, double(op.width) * op.channels * op.kernel};
 }
 
 Task Net::output_task(int v) {

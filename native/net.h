@@ -75,6 +75,7 @@ private:
     Task shortcut_task(int v);
     Task concat_task(int v);
     Task means_task(int v);
+    Task maxpool_task(int v);
     Task output_task(int v);
     Sum copy_of(int v);
 

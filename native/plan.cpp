@@ -88,7 +88,7 @@ void Net::place() {
         const Op& op = graph_.ops[v];
         if (op.kind == OUTPUT) continue;
         Place& at = places_[v];
-        const bool copied = op.kind == INPUT || op.kind == CONCAT || op.kind == MEANS;  // packed in a second pass
+        const bool copied = op.kind == INPUT || op.kind == CONCAT || op.kind == MEANS || op.kind == MAXPOOL;  // packed in a second pass
         const int wide = op.kind == INPUT && narrow[v] ? round_up(op.channels, 4) : round_up(op.channels, GROUP);
         if (reads[v] || copied) {
             at.map.dx = wide, at.map.dy = ptrdiff_t(op.width + 2 * at.border) * wide;

@@ -117,6 +117,9 @@ def run(packed: Packed, image) -> list[np.ndarray]:
                 hidden = np.maximum(w1.reshape(op["hidden"], -1) @ means + array(op["bias"]), 0)
                 t = w2.reshape(-1, op["hidden"]) @ hidden + array(op["bias2"])
                 values.append((1 / (1 + np.exp(-t))).astype(F).reshape(1, 1, -1))
+            case "maxpool":
+                window = windows(values[op["in"]], op["kernel"], op["stride"], 1, -np.inf)
+                values.append(window.max(2))
             case "scale":
                 values.append(values[op["in"]] * values[op["gains"]])
     return outputs

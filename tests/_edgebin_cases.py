@@ -76,6 +76,9 @@ class Builder:
     def concat(self, *xs) -> int:
         return self._made(sum(self.channels[x] for x in xs), "concat", parts=[{"in": x} for x in xs])
 
+    def maxpool(self, x, kernel, stride) -> int:
+        return self._made(self.channels[x], "maxpool", **{"in": x}, kernel=kernel, stride=stride)
+
     def gate(self, x, hidden) -> int:
         c = self.channels[x]
         fields = {"weights": self.normal(hidden, c), "bias": self.normal(hidden)}
@@ -93,7 +96,7 @@ def everything(seed: int = 0, c: int = 16, gate: bool = False) -> Packed:
     """Every operation (the gate on demand), slices that meet inside and between groups, more channels and fewer; for
     inputs of any size that is a multiple of 8."""
     b = Builder(seed, 3)
-    x = b.real(b.real(0, c, stride=2), c, stride=2, act=False)
+    x = b.real(b.maxpool(b.real(0, c, kernel=7), 3, 2), c, stride=2, act=False)
     y = b.binary([(x, c // 2, 3, 1, 1), (x, c - c // 2, 3, 1, 2)], add=x)
     y = b.binary([(y, c, 3, 1, 1)], add=y)
     wide = b.binary([(y, 4 * c, 1, 1, 1)], add=y if c % 16 == 0 else -1)

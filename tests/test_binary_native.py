@@ -144,6 +144,7 @@ def test_changed_programs_are_refused_or_run(data):
         net.run(np.ones((net.channels, 16, 16), np.float32))
 
 
+@pytest.mark.slow
 def test_neon_by_emulation(tmp_path):
     """The same floats on an emulated ARM processor."""
     compiler, emulator = (shutil.which(name) for name in ("aarch64-linux-gnu-g++", "qemu-aarch64"))

@@ -34,6 +34,7 @@ LAYOUT: dict[str, tuple[int, tuple[str, ...], str, tuple[str, ...]]] = {
     "concat": (5, (), "parts", ("in",)),
     "means": (6, ("in", "hidden", "weights", "bias", "weights2", "bias2"), "", ()),
     "scale": (7, ("in", "gains"), "", ()),
+    "maxpool": (8, ("in", "kernel", "stride"), "", ()),
     "output": (9, ("in",), "", ()),
 }
 ARRAYS = {

@@ -125,6 +125,10 @@ class _Walk:
             ):
                 value = self._value(x)
                 return Value(value.op, value.up + int(module.scale_factor).bit_length() - 1)
+            case nn.MaxPool2d(kernel_size=int(k), stride=int(s), dilation=1, ceil_mode=False) if (
+                module.padding == k // 2
+            ):
+                return self._emit("maxpool", **{"in": self._plain(x)}, kernel=k, stride=s)
             case nn.Identity():
                 return x
         raise ValueError(f"the runtime binary has no {type(module).__name__} ({name})")
@@ -273,7 +277,7 @@ class _Walk:
                 return self._channels(op["summands"][0]["in"])
             case "concat":
                 return sum(self._channels(p["in"]) for p in op["parts"])
-            case "means" | "scale":
+            case "means" | "scale" | "maxpool":
                 return self._channels(op["in"])
         return op["channels"]
 
