@@ -237,6 +237,18 @@ def test_a_missing_engine_is_named_with_its_extra(here, monkeypatch, capsys):
     assert not (here / "made").exists()
 
 
+def test_what_a_converter_says_is_one_line(here, monkeypatch, capsys):
+    from edgepose.runtimes import onnx as engine
+
+    def refuse(*_):
+        raise RuntimeError("\n  no operator Erf\n  at line 3")
+
+    monkeypatch.setattr(engine, "write", refuse)
+    assert export() == 2
+    assert capsys.readouterr().err == "edgepose: onnx cannot take litepose-xs: no operator Erf\n"
+    assert not [p for p in here.iterdir() if "made" in p.name]
+
+
 def test_exports_begin_with_a_source(here, capsys):
     assert export() == 0
     assert cli.main(["export", "made", "--runtime", "onnx", "--out", "again"]) == 2

@@ -124,7 +124,11 @@ SMALL = smallest(NAMES)
 RUNTIMES = folder.names("edgepose.runtimes")
 TOLERANCE = {"ncnn": 1e-3}  # of the maps' range; it computes 3x3 convolutions by Winograd's sums. Others: 1e-4
 ELSEWHERE = {"coreml": "Core ML runs on macOS alone", "tensorrt": "TensorRT needs an NVIDIA GPU"}
-CANNOT = {("ncnn", "vitpose"): "pnnx leaves operators of attention that ncnn lacks"}
+CANNOT = {
+    ("ncnn", "vitpose"): "pnnx leaves operators of attention that ncnn lacks",
+    ("ncnn", "bihrnet"): "pnnx cannot trace the sign with its own gradient",
+    ("ncnn", "simplebaseline-r18-binary"): "pnnx cannot trace the sign with its own gradient",
+}
 
 
 def shallow(card):
@@ -187,8 +191,9 @@ def runs_here(runtime):
 
 def agree(card, runtime, tmp_path):
     engine = runs_here(runtime)
-    if (runtime, card.family) in CANNOT:
-        pytest.skip(CANNOT[runtime, card.family])
+    for what in (card.family, card.model):
+        if (runtime, what) in CANNOT:
+            pytest.skip(CANNOT[runtime, what])
     torch.manual_seed(0)
     net = models.build(card).eval()
     if is_binary(net):
