@@ -15,8 +15,8 @@ from edgepose.plots import INK, SERIES, figure, png
 
 CAPTION = (
     "Colour: mean of |features| over the channels of a node, from its least (dark) to its largest value (bright). "
-    "Bar: what the node takes from its\nsiblings' context, E(context) / (E(context) + E(own)), E being the sum of "
-    "squares of what each of the two adds to the node's features, biases left out."
+    "Bar: what a node takes from its\nsiblings' context, E(context) / (E(context) + E(own)), E being the sum of "
+    "squares of what each of the two adds to the node's features before bias\nand ReLU."
 )
 CELL, GAP, ROW, LEFT = 1.45, 0.3, 0.75, 0.35  # inches: width of a node and space beside it, below it, at the margins
 
@@ -47,7 +47,7 @@ def tree(parts: Sequence[Part], shown: Image, posed: Image, title: str) -> bytes
     places, levels = layout([part.path for part in parts])
     tall = CELL * shown.shape[0] / shown.shape[1]
     leaves = max(x for x, _ in places.values()) + 1
-    width, height = 2 * LEFT + leaves * (CELL + GAP) - GAP, levels * (tall + ROW) + 1.0
+    width, height = 2 * LEFT + leaves * (CELL + GAP) - GAP, levels * (tall + ROW) + 1.1
     fig = figure(width, height)
     fig.set_layout_engine("none")
     fig.text(LEFT / width, 1 - 0.3 / height, title, fontsize=12, fontweight="bold", color=INK, va="center")
@@ -72,7 +72,7 @@ def tree(parts: Sequence[Part], shown: Image, posed: Image, title: str) -> bytes
             left, bottom = corner(*places[part.path[:-1]])
             here = corner(x, level)
             across = [(left + CELL / 2) / width, (here[0] + CELL / 2) / width]
-            down = [(bottom - 0.26) / height, (here[1] + tall + 0.22) / height]
+            down = [(bottom - (0.32 if len(part.path) > 1 else 0.06)) / height, (here[1] + tall + 0.22) / height]
             fig.add_artist(_line(across, down, 1.2, "#9aa0a8"))
         if part.share is not None:
             box = ax.get_position()
