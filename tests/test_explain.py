@@ -22,7 +22,12 @@ from edgepose.skeleton import COCO17  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def same_numbers():
+    """One thread too: more only wait for one another on networks this small."""
     torch.manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
