@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
 
-def test_the_noisiest_layers_for_their_work_are_kept_until_the_rest_is_quiet():
+def test_the_noisiest_layers_are_kept_until_the_rest_is_quiet():
     layers = [Layer("a", "3x3", 10, 2e-1), Layer("b", "1x1", 100, 1e-6), Layer("c", "1x1", 90, 1e-5)]
     assert [one.kept for one in _chosen(layers)] == [True, False, False]
     quiet = [Layer("a", "3x3", 10, 1e-6), Layer("b", "1x1", 100, 1e-6)]

@@ -101,7 +101,7 @@ def test_teachers_that_do_not_fit_are_refused(made):
     for given, codec, told in (
         (plan, CODEC, "but no teacher: name its model folder"),
         (replace(plan, teacher=twin, kl_weight=0.0), CODEC, "give kl_weight"),
-        (replace(plan, teacher=twin), BottomUp(), "one person at a time"),
+        (replace(plan, teacher=twin), BottomUp(), "has strides None"),
         (replace(plan, teacher=twin), replace(CODEC, input_size=(96, 128)), r"has input_size \(64, 96\)"),
         (replace(plan, teacher=twin), TopDown(MPII16, (64, 96)), "has skeleton coco17, this network mpii16"),
     ):

@@ -59,7 +59,12 @@ def shown(root, skeleton):
     return read_json(base / "train.json", "images", base, skeleton)
 
 
-@pytest.mark.parametrize("name", recipes.names())
+TWINS = ("bihrnet-w48", "bihrnet-w32-384x288", "bihrnet-w32-mpii-step1")  # shrunken, the same as bihrnet-w32
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n.startswith(TWINS) else n for n in recipes.names()]
+)
 def test_a_few_steps_lower_the_loss(root, tmp_path, name):
     plan = recipes.find(name)
     assert plan.model in models.names()

@@ -69,6 +69,10 @@ def one_thread():
 @pytest.fixture
 def root(tmp_path):
     """Four photographs with one person each."""
+    return photographs(tmp_path)
+
+
+def photographs(tmp_path):
     pictures = tmp_path / "coco_small"
     pictures.mkdir()
     rng = np.random.default_rng(0)

@@ -83,8 +83,9 @@ def bench(
         plain: one scale and no mirrored picture, so that the network sees each picture once.
         no_flip: no mirrored picture.
         peer: an outside command that reads the path of a picture per line and answers each with a line when done.
-        table: time every distinct block of the LitePose architectures MODEL alone and write the table to this file
-            (extra `export`); only --runtime, --threads (one each), --input and --rounds matter then.
+        table: time every distinct block of the LitePose architectures MODEL, or of all candidates of a recipe with a
+            search space, alone and write the table to this file (extra `export`); only --runtime, --threads (one each),
+            --input and --rounds matter then.
     """
     if table is not None:
         from edgepose.blocktable import write_table

@@ -14,7 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,11 @@ from edgepose.sources import photographs, read_image
 from edgepose.terminal import progress
 
 if TYPE_CHECKING:
+    from edgepose.card import Card
     from edgepose.models.litepose import Arch
 
 FORMAT = 1
+WHOLES = 10  # candidates of a search space that are timed as a whole too
 LEAST = 0.004  # seconds that a block is run for in each round, at least
 Call = Callable[[Sequence[NDArray[np.float32]]], Any]
 
@@ -102,7 +104,8 @@ def write_table(
         raise ValueError(f"blocks are timed alone in {' and '.join(ENGINES)}, not in {engine!r}")
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"cannot write the table to {path}")
-    nets = {name: _network(name, size) for name in models}
+    nets = {label: _fitted(card, hw) for name in models for label, card, hw in _cards(name, size)}
+    wholes = dict(list(nets.items())[: max(len(models), WHOLES)])
     calls: dict[Any, tuple[Call, list[NDArray[np.float32]]]] = {}
     with progress("blocks to build", sum(len(blocks(net.arch, hw)) + 1 for net, hw in nets.values())) as step:
         for name, (net, hw) in nets.items():
@@ -110,7 +113,8 @@ def write_table(
                 if block not in calls:
                     calls[block] = (ENGINES[engine](module, inputs, threads), inputs)
                 step()
-            calls[name] = (ENGINES[engine](net, [picture(hw)], threads), [picture(hw)])
+            if name in wholes:
+                calls[name] = (ENGINES[engine](net, [picture(hw)], threads), [picture(hw)])
             step()
         one = [np.ones((1, 1, 1, 1), np.float32)]
         calls[None] = (ENGINES[engine](nn.ReLU(), one, threads), one)  # next to nothing to do: what a call costs
@@ -118,7 +122,7 @@ def write_table(
     rows = [{"block": asdict(block), "ms": round(ms[block], 5)} for block in calls if isinstance(block, Block)]
     table: dict[str, Any] = {"format": FORMAT, "machine": machine(), "engine": engine, "threads": threads}
     table |= {"rounds": rounds, "call_ms": round(ms[None], 5), "blocks": rows, "networks": []}
-    for name, (net, hw) in nets.items():
+    for name, (net, hw) in wholes.items():
         guess = predicted(table, net.arch, hw)
         row = {"model": name, "arch": asdict(net.arch), "input": list(hw), "ms": round(ms[name], 4)}
         table["networks"].append({**row, "sum_ms": round(guess, 4), "error": round(guess / ms[name] - 1, 4)})
@@ -134,19 +138,36 @@ def write_table(
     return 0
 
 
-def _network(name: str, size: tuple[int, int] | None) -> tuple[Any, tuple[int, int]]:
-    """The LitePose called `name`, its norms fitted to a photograph so that no number fades away, and its input size."""
+def _cards(name: str, size: tuple[int, int] | None) -> list[tuple[str, Card, tuple[int, int]]]:
+    """Label, card and input (height, width) of the architecture called `name`; where that is a recipe with a search
+    space, of as many of its candidates as have every block between them."""
+    from edgepose import models, recipes
+    from edgepose.search.space import Space, covering
+
+    plan = recipes.find(name) if name in recipes.names() else None
+    if plan is None or not plan.search.space:
+        card = models.card(name)
+        return [(name, card, size or models.input_hw(card.codec.input_size))]  # type: ignore[attr-defined]
+    card = models.card(plan.model)
+    arch = models.build(replace(card, arch={**card.arch, **plan.arch})).arch
+    space = Space.of(arch, card.codec.input_size, plan.search.space)  # type: ignore[attr-defined]
+    chosen = covering(space, lambda c: blocks(c.arch, (c.size, c.size)))
+    return [
+        (f"{name} {i + 1}", replace(card, arch=asdict(c.arch)), size or (c.size, c.size)) for i, c in enumerate(chosen)
+    ]
+
+
+def _fitted(card: Card, hw: tuple[int, int]) -> tuple[Any, tuple[int, int]]:
+    """The LitePose of a card, its norms fitted to a photograph so that no number fades away, and its input size."""
     import torch
 
     from edgepose import models
     from edgepose.models.litepose import LitePose
 
-    card = models.card(name)
     torch.manual_seed(0)
     net = models.build(card)
     if not isinstance(net, LitePose):
-        raise ValueError(f"{name} is no LitePose: its blocks are not those of the table")
-    hw = size or models.input_hw(card.codec.input_size)  # type: ignore[attr-defined]
+        raise ValueError(f"{card.model} is no LitePose: its blocks are not those of the table")
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0

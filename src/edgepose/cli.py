@@ -60,7 +60,7 @@ def info() -> int:
         line = ", ".join(f"{module} {has}" for module, has in found.items())
         if missing:
             line = f'absent: pip install "edgepose[{engine.EXTRA}]"'
-        print(f"runtime {name}: {line}")
+        print(f"runtime {name}: {line or engine.state()}")
     for line in lines():
         print(f"fastest engine: {line}")
     for extra, packages in EXTRAS.items():
@@ -110,6 +110,7 @@ LATE = {  # command -> module, function, what it must be able to import, line fo
     "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
     "explain": ("edgepose.explain", "explain", ("torch", "matplotlib"), "Draw the parse graph of a model with RMPG."),
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
+    "search": ("edgepose.search.run", "run", ("torch", "lightning_fabric"), "Find the best network within a budget."),
     "recalibrate": ("edgepose.recalibrate", "run", ("torch",), "Measure the BatchNorm statistics of a model anew."),
     "export": ("edgepose.export", "export", (), "Make a model folder for another engine, with a certificate."),
     "verify": ("edgepose.certificate", "verify", (), "Repeat an exported model's certificate on this machine."),
@@ -161,10 +162,10 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     try:
         commands, prog = _commands(args), "edgepose"
-        if args[:1] == ["train"]:  # its flags have the values of the recipe that is named
+        if args[:1] in (["train"], ["search"]):  # their flags have the values of the recipe that is named
             from edgepose.runs import command
 
-            commands["train"], args = command(args)
+            commands[args[0]], args = command(args, commands[args[0]])
         about = "2D human poses in pictures. `edgepose predict photo.jpg` is a start."
         if args and args[0] in GROUPS:
             prog, about, args = f"edgepose {args[0]}", GROUPS[args[0]], args[1:]

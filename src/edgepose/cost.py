@@ -36,8 +36,11 @@ class Cost:
         return round(self.macs_paper / 1e9, 3)
 
 
-def cost(network: nn.Module, size: tuple[int, int]) -> Cost:
-    """Cost of `network` in eval mode on one RGB picture of `size` (height, width) pixels; `network` is not touched."""
+def cost(network: nn.Module, size: tuple[int, int], channels: int = 3) -> Cost:
+    """Cost of `network` in eval mode on one picture of `size` (height, width) pixels; `network` is not touched.
+
+    channels: 3 for RGB pictures; those of its input, for a part of a network.
+    """
     twin = deepcopy(network).to("meta").eval()
     paper = 0
 
@@ -48,7 +51,7 @@ def cost(network: nn.Module, size: tuple[int, int]) -> Cost:
     for module in twin.modules():
         module.register_forward_hook(add)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin(torch.empty(1, 3, *size, device="meta", dtype=_dtype(twin)))
+        twin(torch.empty(1, channels, *size, device="meta", dtype=_dtype(twin)))
     params = sum(p.numel() for p in network.parameters())
     return Cost(params, counter.get_total_flops() // 2, paper)
 

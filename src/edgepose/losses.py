@@ -93,16 +93,27 @@ def bottom_up(
     targets: Mapping[str, Tensor],
     compare: Callable[[Tensor, Tensor, Tensor], Tensor] = heatmap_mse,
     tag_weight: float = 1e-3,
+    teacher: Sequence[Tensor] | None = None,
+    copy_weight: float = 0.0,
 ) -> dict[str, Tensor]:
     """All terms for maps whose first output carries J tags after its J heatmaps; `loss` is what is minimised.
 
-    targets: `heatmaps_i` and `mask_i` per output, `joints` for the tags (`BottomUp.targets`).
+    targets: `heatmaps_i` and `mask_i` per output, `joints` for the tags (`BottomUp.targets`). teacher: maps of another
+    network for the same pictures; `copy_weight` times the masked squared error from its heatmaps is added, tags are not
+    copied (LitePose's distillation).
     """
     joints = targets["heatmaps_0"].shape[1]
     heat = [compare(m[:, :joints], targets[f"heatmaps_{i}"], targets[f"mask_{i}"]) for i, m in enumerate(maps)]
     push, pull = associative_embedding(maps[0][:, joints : 2 * joints], targets["joints"])
     terms = {f"heatmap_{i}": h for i, h in enumerate(heat)}
-    return {"loss": torch.stack(heat).sum() + tag_weight * (push + pull), **terms, "push": push, "pull": pull}
+    total = torch.stack(heat).sum() + tag_weight * (push + pull)
+    if teacher is not None:
+        pairs = enumerate(zip(maps, teacher, strict=True))
+        terms["copy"] = torch.stack(
+            [heatmap_mse(m[:, :joints], t[:, :joints], targets[f"mask_{i}"]) for i, (m, t) in pairs]
+        ).sum()
+        total = total + copy_weight * terms["copy"]
+    return {"loss": total, **terms, "push": push, "pull": pull}
 
 
 def body_parts(

@@ -124,6 +124,28 @@ def _stacks(ax: Any, report: Mapping[str, Any], legend: bool) -> None:
         ax.legend(frameon=False, fontsize=8.5, ncols=len(KINDS), loc="lower right", bbox_to_anchor=(1, 1.0))
 
 
+def pareto(
+    points: Sequence[tuple[float, float]],
+    front: Sequence[tuple[float, float]],
+    limit: float,
+    cost: str,
+    score: str,
+) -> bytes:
+    """All (cost, score) `points`, the steps of their `front`, the budget as an upright line; the winner is ringed."""
+    fig = figure(7.4, 4.8)
+    ax = axes(fig.subplots())
+    ax.scatter(*zip(*points, strict=True), s=16, color=KINDS["good"], label=f"{len(points)} candidates", zorder=2)
+    x, y = zip(*front, strict=True)
+    ax.step(x, y, where="post", color=SERIES[0], linewidth=1.8, zorder=3)
+    ax.scatter(x, y, s=26, color=SERIES[0], label="Pareto front", zorder=4)
+    ax.scatter(x[-1:], y[-1:], s=150, facecolors="none", edgecolors=SERIES[1], linewidths=2.2, label="best", zorder=5)
+    ax.axvline(limit, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    ax.set_xlabel(cost, color=INK)
+    ax.set_ylabel(score, color=INK)
+    ax.legend(frameon=False, fontsize=9, loc="upper left")
+    return png(fig)
+
+
 def layer_noise(rows: Sequence[tuple[str, str, float, bool]], title: str) -> bytes:
     """Noise of each layer (node, kind, noise, kept in float) with that layer alone in int8, in the graph's order."""
     fig = figure(8.6, 4.4)
@@ -139,5 +161,5 @@ def layer_noise(rows: Sequence[tuple[str, str, float, bool]], title: str) -> byt
     ax.set_yscale("log")
     ax.set_xlabel("convolution, in the order of the graph", fontsize=9, color=INK)
     ax.set_ylabel("error variance / variance of the maps", fontsize=9, color=INK)
-    ax.legend(frameon=False, fontsize=9)
+    ax.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     return png(fig)

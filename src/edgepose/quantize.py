@@ -86,6 +86,7 @@ def sweep(model: Any, batches: Sequence[Batch], joints: int, tick: Any = lambda:
             hook.remove()
         some = np.linspace(0, len(tensors) - 1, min(ENOUGH, len(tensors))).round().astype(int)
         exact, tensors, found = [exact[i] for i in some], [tensors[i] for i in some], []
+        layer: Any
         for name, layer in twin.layers.items():
             true = layer.weight.data
             layer.weight.data = _rounded(true, isinstance(layer, torch.nn.ConvTranspose2d))
@@ -141,10 +142,10 @@ def _kind(layer: Any) -> str:
 
 
 def _chosen(layers: Sequence[Layer]) -> list[Layer]:
-    """The same layers, those kept in float marked: the noisiest for their work first, until the rest is quiet."""
+    """The same layers, those kept in float marked: the noisiest first, until the rest is quiet."""
     total, rest = sum(layer.macs for layer in layers), sum(layer.noise for layer in layers)
     kept, work = set(), 0
-    for layer in sorted(layers, key=lambda one: -one.noise / one.macs):
+    for layer in sorted(layers, key=lambda one: -one.noise):
         if rest <= BUDGET:
             break
         if work + layer.macs <= SHARE * total:

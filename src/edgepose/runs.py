@@ -28,15 +28,17 @@ from edgepose.poses import Poses
 from edgepose.recipes import Recipe
 from edgepose.runtimes import cpus
 from edgepose.runtimes.pytorch import runner
+from edgepose.search import score, supernet
+from edgepose.search.space import Space
 from edgepose.skeleton import Skeleton
 
 Plan = Annotated[Recipe, arg(name="")]  # its fields are flags without a prefix
 ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 
 
-def command(args: Sequence[str]) -> tuple[Callable[..., int], list[str]]:
-    """`run` with the defaults of the recipe that `args` names (of the run itself with --resume), and `args` with
-    `key=value` turned into flags."""
+def command(args: Sequence[str], verb: Callable[..., int] | None = None) -> tuple[Callable[..., int], list[str]]:
+    """`verb` (`run`, say) with the defaults of the recipe that `args` names (of the run itself with --resume), and
+    `args` with `key=value` turned into flags."""
     words, plan = list(args), recipes.find(recipes.names()[0])
     if not {"-h", "--help"} & set(words) or set(words) & set(recipes.names()):
         name = next((word for word in words[1:] if not word.startswith("-") and not ASSIGNMENT.match(word)), "")
@@ -51,7 +53,11 @@ def command(args: Sequence[str]) -> tuple[Callable[..., int], list[str]]:
             continue
         key, value = word.split("=", 1)
         part, _, rest = key.partition(".")
-        if part in ("arch", "codec") and rest:
+        if key.startswith("search.space."):
+            own, values = key.removeprefix("search.space."), _value(value)
+            values = values if isinstance(values, list) else [int(v) for v in value.split(",")]
+            plan = replace(plan, search=replace(plan.search, space={**plan.search.space, own: values}))
+        elif part in ("arch", "codec") and rest:
             change: Any = _value(value)
             for name in reversed(rest.split(".")):
                 change = {name: change}
@@ -63,7 +69,7 @@ def command(args: Sequence[str]) -> tuple[Callable[..., int], list[str]]:
         plan = replace(plan, steps=plan.steps or 1, epochs=0.0)
     elif "--epochs" in flags:
         plan = replace(plan, steps=0, epochs=plan.epochs or 1.0)
-    return partial(run, plan=plan), flags
+    return partial(verb or run, plan=plan), flags
 
 
 def merged(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +108,8 @@ def run(
         recipe: name of a recipe, for example litepose-xs.
         root: folder with the data sets that the recipe names.
         out: run folder; keeps recipe.json, last.ckpt, metrics.jsonl, curves.png, predictions.jpg and model/.
-        init: weights to start from: model.safetensors of a model folder, last.ckpt of a run, or an ImageNet .pth.
+        init: weights to start from: model.safetensors of a model folder, last.ckpt of a run, or an ImageNet .pth; of a
+            model folder itself, the sizes of its network and of its input are taken too.
         device: cpu, cuda or auto.
         devices: processes on this machine, one per device.
         nodes: machines; start the same command on each by torchrun or SLURM.
@@ -120,11 +127,13 @@ def run(
     if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun has started the processes
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
+    module = folder.entry("edgepose.models", plan.model.partition("-")[0])
+    if init is not None and init.is_dir():
+        plan, init = inherited(plan, init)
     many: dict[str, Any] = {"strategy": "ddp"} if devices * nodes > 1 else {}
     fabric = Fabric(accelerator=device, devices=devices, num_nodes=nodes, precision=plan.precision, **many)  # type: ignore
     fabric.launch()
     torch.manual_seed(plan.seed)
-    module = folder.entry("edgepose.models", plan.model.partition("-")[0])
     photographs = train.records(plan.photographs, root)
     if not photographs:
         raise ValueError(f"no photographs in {', '.join(' '.join(pair) for pair in plan.photographs)} of {root}")
@@ -132,31 +141,44 @@ def run(
     codec: Any = replace(card.codec, **plan.codec)  # type: ignore[type-var]
     card = replace(card, arch=changed(card.arch, plan, codec.skeleton), codec=codec)
     net = models.build(card)
-    cost = operations(net, models.input_hw(codec.input_size))
-    told = {"params": cost.params, "gmacs": cost.gmacs, "gmacs_paper": cost.gmacs_paper, "gops": cost.gops}
-    card = replace(card, **told)
-    card = replace(card, arch=asdict(net.arch), data=plan.data, licence=plan.licence)
+    card = replace(sized(card, net), arch=asdict(net.arch), data=plan.data, licence=plan.licence)
     if init is not None:
         start(net, module, init)
+    if init is not None and plan.search.space:
+        supernet.sort_channels(net)
     plan, shown = train.samples(plan, codec, root, photographs)
     held = train.records(plan.validation, root)
     teacher = _teacher(plan, codec)
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
         plan.write(out / "recipe.json")
+    sample = None
+    if plan.search.space:
+        space = Space.of(net.arch, codec.input_size, plan.search.space)
+        sample = supernet.Sampler(space, plan.search, plan.seed)
     free = max(1, min(8, cpus() // max(1, devices) - 1))
 
+    def settled(averaged: Any) -> Any:
+        """With BatchNorm statistics of its own: those of a supernet are of all subnets together."""
+        if not sample:
+            return averaged
+        device = next(averaged.parameters()).device
+        batches = score.pictures(plan, shown, codec.input_size)  # type: ignore[arg-type]
+        recalibrate.statistics(averaged, (images.to(device) for images in batches))
+        return averaged
+
     def check(averaged: Any) -> dict[str, float]:
+        averaged = settled(averaged)
         return figures(plan, predictor.Predictor(card, codec, runner(averaged, fabric.device)), held)
 
     averaged, hours = train.fit(
-        plan, shown, out, fabric, net, free if workers is None else workers, save_every, teacher, check
+        plan, shown, out, fabric, net, free if workers is None else workers, save_every, teacher, check, sample
     )
     if fabric.is_global_zero:
         extra = f" --refine {plan.refine}" * bool(plan.refine)
         extra += " --init FILE" * bool(init) + f" --devices {devices}" * (devices > 1)
         line = f"edgepose train {recipe} --root DATA --out RUN --steps {plan.steps}{extra}"
-        finish(plan, card, averaged, held, out, line, hours)
+        finish(plan, card, settled(averaged), held, out, line, hours)
     if fabric.world_size > 1:
         fabric.barrier()
         torch.distributed.destroy_process_group()
@@ -175,18 +197,35 @@ def figures(plan: Recipe, ready: predictor.Predictor, held: list[Any]) -> dict[s
     return score(held, evaluate.detections(ready, held, boxes=isinstance(ready.codec, TopDown)))
 
 
+def sized(card: Card, net: Any) -> Card:
+    """The card with what `net` costs."""
+    codec: Any = card.codec
+    found = operations(net, models.input_hw(codec.input_size))
+    told = {"params": found.params, "gmacs": found.gmacs, "gmacs_paper": found.gmacs_paper, "gops": found.gops}
+    return replace(card, **told)
+
+
+def inherited(plan: Recipe, init: Path) -> tuple[Recipe, Path]:
+    """The recipe with the sizes of the model folder `init` and of its input, and its weights; `ValueError` if unfit."""
+    card = Card.read(init)
+    if card.family != plan.model.partition("-")[0] or "pytorch" not in card.weights:
+        raise ValueError(f"{init} is no start for {plan.model}: it holds {card.model} for {', '.join(card.weights)}")
+    codec: Any = card.codec
+    sizes = {name: value for name, value in card.arch.items() if name != "joints"}  # the data says which joints
+    plan = replace(plan, arch=sizes, codec={**plan.codec, "input_size": codec.input_size}, resolutions=())
+    return plan, init / card.weights["pytorch"]
+
+
 def _teacher(plan: Recipe, codec: Any) -> Any:
     """The network in eval mode whose maps are copied, or None; `ValueError` if the recipe and it do not fit."""
     if not plan.teacher:
-        if plan.kl_weight:
+        if plan.kl_weight and not plan.search.distil:
             raise ValueError(f"kl_weight = {plan.kl_weight:g}, but no teacher: name its model folder, teacher=FOLDER")
         return None
     if not plan.kl_weight:
         raise ValueError("a teacher without weight teaches nothing: give kl_weight, for example 0.05")
-    if not isinstance(codec, TopDown):
-        raise ValueError("only networks that look at one person at a time have a teacher; leave teacher= out")
     theirs: Any = Card.read(plan.teacher).codec
-    for name in ("skeleton", "input_size", "stride"):
+    for name in ("skeleton", "input_size", "stride") if isinstance(codec, TopDown) else ("skeleton", "strides"):
         ours, other = getattr(codec, name), getattr(theirs, name, None)
         if ours != other:
             told = (ours.name, getattr(other, "name", other)) if name == "skeleton" else (ours, other)

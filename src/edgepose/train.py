@@ -24,6 +24,7 @@ from edgepose.data import Record
 from edgepose.data._loader import BottomUpSamples, TopDownSamples
 from edgepose.recalibrate import statistics
 from edgepose.recipes import Pairs, Recipe
+from edgepose.search.supernet import Sampler, Supernet
 
 Samples = BottomUpSamples | TopDownSamples
 Loss = Callable[[list[Tensor], dict[str, Tensor], list[Tensor] | None], dict[str, Tensor]]
@@ -37,8 +38,10 @@ def records(pairs: Pairs, root: str | Path) -> list[Record]:
 def samples(plan: Recipe, codec: Any, root: str | Path, photographs: list[Record]) -> tuple[Recipe, Samples]:
     """What the network is shown of `photographs`, and the recipe with its number of steps.
 
-    `ValueError` if nobody is labelled.
+    A supernet is not shown those that judge its subnets. `ValueError` if nobody is labelled.
     """
+    if plan.search.space:
+        photographs = parted(plan, photographs)[0]
     peopled = [r for r in photographs if len(r.truth)]
     if not peopled:
         raise ValueError(f"nobody is labelled in {', '.join(' '.join(pair) for pair in plan.photographs)} of {root}")
@@ -51,7 +54,21 @@ def samples(plan: Recipe, codec: Any, root: str | Path, photographs: list[Record
     singles = [r for r in records(plan.singles, root) if len(r.truth)]
     sizes = plan.resolutions or ((0.0, codec.input_size),)
     starts = tuple((int(share * plan.steps) * plan.batch, size) for share, size in sizes)
-    return plan, BottomUpSamples(shown, singles, codec, plan.augment, starts, plan.seed)
+    drawn = plan.search.space.get("size", ())
+    return plan, BottomUpSamples(shown, singles, codec, plan.augment, starts, plan.seed, drawn, plan.batch)
+
+
+def parted(plan: Recipe, photographs: list[Record]) -> tuple[list[Record], list[Record]]:
+    """Photographs that a supernet learns from, and `search.hold` others, evenly among those with people, to judge it.
+
+    `ValueError` if more than half of them would be held.
+    """
+    peopled, hold = [r for r in photographs if len(r.truth)], plan.search.hold
+    if 2 * hold > len(peopled):
+        raise ValueError(f"search.hold = {hold} is more than half of the {len(peopled)} labelled photographs")
+    held = [peopled[i * len(peopled) // hold] for i in range(hold)]
+    kept = {id(r) for r in held}
+    return [r for r in photographs if id(r) not in kept], held
 
 
 def _lasting(plan: Recipe, count: int) -> Recipe:
@@ -64,7 +81,9 @@ def objective(plan: Recipe, codec: Any) -> Loss:
     if plan.focus and plan.loss == "mse":
         compare = partial(losses.heatmap_mse, focus=plan.focus)
     if isinstance(codec, BottomUp):
-        return lambda maps, batch, teacher: losses.bottom_up(maps, batch, compare, plan.tag_weight)
+        return lambda maps, batch, teacher: losses.bottom_up(
+            maps, batch, compare, plan.tag_weight, teacher, plan.kl_weight
+        )
 
     def one_person(maps: list[Tensor], batch: dict[str, Tensor], teacher: list[Tensor] | None) -> dict[str, Tensor]:
         joints = len(codec.skeleton)
@@ -108,11 +127,13 @@ def fit(
     every: int = 250,
     teacher: nn.Module | None = None,
     check: Callable[[nn.Module], dict[str, float]] | None = None,
+    sample: Sampler | None = None,
 ) -> tuple[nn.Module, float]:
     """Train `net` and give its averaged weights, a network in eval mode, and the hours spent.
 
     out: run folder; `last.ckpt` (every `every` steps) and `metrics.jsonl` are kept there, and a run goes on from them.
     teacher: a network in eval mode whose maps the loss compares with. check: figures of a network on other photographs.
+    sample: `net` is a supernet, and these subnets of it learn at each step.
     `ValueError` if the loss is no number, or if the disk is full; the last checkpoint stays.
     """
     from edgepose.report import Log
@@ -123,7 +144,8 @@ def fit(
     if plan.sync_bn and fabric.device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     optimiser = optim.make(net, plan.optimiser, plan.lr, plan.weight_decay, plan.layer_decay)
-    model, optimiser = fabric.setup(torch.compile(net) if plan.compile else net, optimiser)  # type: ignore[arg-type]
+    ready = Supernet(net) if sample else torch.compile(net) if plan.compile else net
+    model, optimiser = fabric.setup(ready, optimiser)  # type: ignore[arg-type]
     ema, loss, step, spent = copy.deepcopy(net), objective(plan, shown.codec), 0, 0.0
     teacher = teacher.to(fabric.device) if teacher else None
     if (out / "last.ckpt").exists():
@@ -141,19 +163,26 @@ def fit(
             torch.manual_seed((plan.seed * plan.steps + step) * 4096 + fabric.global_rank)  # drop-path, also on resume
             last = turn % plan.accumulate == 0
             images = batch["image"].contiguous(memory_format=layout)
-            quiet = fabric.world_size > 1 and (alone or not last)
-            with fabric.no_backward_sync(model) if quiet else contextlib.nullcontext():
-                with torch.no_grad():
-                    theirs = [m.float() for m in teacher(images)] if teacher else None
-                terms = loss([m.float() for m in model(images)], batch, theirs)
-                fabric.backward(terms["loss"] / plan.accumulate)
-            log.add({name: term.detach() for name, term in terms.items()})
+            with torch.no_grad():
+                theirs = [m.float() for m in teacher(images)] if teacher else None
+            drawn, shares = sample(step) if sample else [None], dict[str, Tensor]()
+            for i, arch in enumerate(drawn):
+                quiet = fabric.world_size > 1 and (alone or not last or i + 1 < len(drawn))
+                with fabric.no_backward_sync(model) if quiet else contextlib.nullcontext():
+                    maps = [m.float() for m in (model(images, arch) if arch else model(images))]
+                    terms = loss(maps, batch, theirs)
+                    fabric.backward(terms["loss"] / (plan.accumulate * len(drawn)))
+                shares = {**{name: term.detach() for name, term in terms.items()}, **shares}
+                shares["loss"] = torch.maximum(shares["loss"], terms["loss"].detach()) if i else shares["loss"]
+                if i == 0 and plan.search.distil:
+                    theirs = [m.detach() for m in maps]
+            log.add(shares)
             if not last:
                 continue
             lr = optim.rate(step, plan.steps, plan.lr, plan.schedule, plan.warmup, plan.decay, plan.milestones)
             for group in optimiser.param_groups:
                 group["lr"] = lr * group["scale"]
-            if not _finite(fabric, model, optimiser, plan, terms["loss"]):
+            if not _finite(fabric, model, optimiser, plan, shares["loss"]):
                 kept = f"the last good weights are in {out}/last.ckpt" if step >= every else "nothing was saved yet"
                 raise ValueError(f"loss or gradient is not finite at step {step}; lower lr; {kept}")
             optimiser.step()

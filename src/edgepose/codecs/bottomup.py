@@ -89,7 +89,7 @@ class BottomUp:
         assert self.canvas is not None
         part = np.array([side * scale / max(self.scales) for side in self.canvas])
         zoom = float((part / image_size).min())
-        shift = part / 2 - 0.5 - zoom * (np.array(image_size) / 2 - 0.5)
+        shift = part / 2 - zoom * (np.array(image_size) / 2 + 0.5).astype(int)  # centre on centre, as in `frame`
         return Warp(np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]]), self.canvas)
 
     def frame(self, image_size: tuple[int, int], scale: float = 1.0) -> Warp:
@@ -173,6 +173,10 @@ class BottomUp:
         xy = np.where(found, warp.back(people[..., :2] * pitch), 0)
         low, high = np.where(found, xy, np.inf).min(1), np.where(found, xy, -np.inf).max(1)
         return Poses(xy, people[..., 2], self.skeleton, scores, boxes=np.concatenate([low, high], 1))
+
+    def heatmaps(self, maps: Sequence[Maps], size: tuple[int, int]) -> NDArray[np.float32]:
+        """The heatmaps (J, h, w) at `size` (w, h) that `decode` looks for peaks in; `maps` of every scale."""
+        return self._heat(maps, size)[0]
 
     def _grouped(self, found: NDArray) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """People (P, J, 3) and their scores (P,) from peaks (1, J, max_people, 4) that the graph found."""

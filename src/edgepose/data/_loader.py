@@ -28,7 +28,8 @@ class BottomUpSamples:
     """A map from sample number to arrays.
 
     photographs: shown whole, each once per epoch in an order drawn per epoch. singles: joined to mosaics. codec: makes
-    the targets. resolutions: (first sample number, input size in pixels), rising, so that resolution can grow.
+    the targets. resolutions: (first sample number, input size in pixels), rising, so that resolution can grow. sizes:
+    one of these is drawn for every `batch` numbers instead, and pictures and targets are made at that size.
     """
 
     photographs: Sequence[Record]
@@ -37,11 +38,20 @@ class BottomUpSamples:
     augment: Augment
     resolutions: tuple[tuple[int, int], ...]
     seed: int = 0
+    sizes: tuple[int, ...] = ()
+    batch: int = 1
 
-    def picture(self, number: int) -> Sample:
-        """The augmented picture and its people."""
+    def size(self, number: int) -> int:
+        """Side of the input in pixels."""
+        if self.sizes:
+            step = np.random.default_rng([self.seed, 2, number // self.batch])
+            return self.sizes[int(step.integers(len(self.sizes)))]
+        return [size for first, size in self.resolutions if first <= number][-1]
+
+    def picture(self, number: int, size: int = 0) -> Sample:
+        """The augmented picture and its people; `size` where it shall not be its usual one."""
         rng = np.random.default_rng([self.seed, number])
-        size = [size for first, size in self.resolutions if first <= number][-1]
+        size = size or self.size(number)
         if self.singles and rng.random() < self.augment.mosaic:
             sample = mosaic(self.singles, size, rng, self.augment)
         else:

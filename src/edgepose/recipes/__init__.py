@@ -11,6 +11,7 @@ from edgepose import folder
 from edgepose.card import typed
 from edgepose.data._augment import Augment
 from edgepose.data._persons import PersonAugment
+from edgepose.search.plan import Search
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -65,14 +66,15 @@ class Recipe:
     focus: float = 0.0
     # weight of associative embedding (bottom-up)
     tag_weight: float = 1e-3
-    # model folder whose maps are copied as well (top-down)
+    # model folder whose maps are copied as well
     teacher: str = ""
     # weight of that copying
     kl_weight: float = 0.0
-    # its temperature
+    # its temperature (top-down)
     kl_tau: float = 0.1
     augment: Augment = field(default_factory=Augment)
     person: PersonAugment = field(default_factory=PersonAugment)
+    search: Search = field(default_factory=Search)
     # decay of the averaged weights, 0 is off
     ema: float = 0.999
     # batches over which BatchNorm statistics are measured anew at the end, 0 is off
@@ -110,6 +112,8 @@ class Recipe:
             ("lr", self.lr > 0),
             ("ema", 0 <= self.ema < 1),
             ("decay", 0 < self.decay <= 1),
+            ("compile", not (self.compile and self.search.space)),  # every step has another network
+            ("sync_bn", not (self.sync_bn and self.search.space)),
             ("recalibrate", self.recalibrate >= 0),
         ):
             if not good:
