@@ -116,7 +116,7 @@ def explain(
     picture: Annotated[Positional[Path], arg(metavar="PICTURE")],
     out: Annotated[Path, arg(metavar="FILE.png")],
     box: Annotated[str | None, arg(metavar="x0,y0,x1,y1")] = None,
-    module: int | None = None,
+    module: Annotated[int | None, arg(metavar="N")] = None,
 ) -> int:
     """Draw the parse graph of a network with RMPG on one person: what every node answers to, and what it takes from the
     context of its siblings.
