@@ -22,7 +22,7 @@ import torch
 import tyro
 from scipy.stats import spearmanr
 
-from edgepose import evaluate, plots, predictor, recalibrate, recipes, runs
+from edgepose import evaluate, plots, predictor, recalibrate, recipes
 from edgepose.data import coco
 from edgepose.results import write_whole
 from edgepose.runtimes import cpus
