@@ -22,7 +22,7 @@ import torch
 import tyro
 from scipy.stats import spearmanr
 
-from edgepose import evaluate, plots, predictor, recalibrate, recipes, runs
+from edgepose import evaluate, plots, predictor, recalibrate, recipes
 from edgepose.data import coco
 from edgepose.results import write_whole
 from edgepose.runtimes import cpus
@@ -65,9 +65,8 @@ def tuned(ready: score.Judge, candidate: Candidate, out: Path, root: Path, steps
         if not (out / "start" / "card.json").exists():
             search.save(ready, candidate, out / "start")
         if not (out / "run" / "model" / "card.json").exists():
-            going = (out / "run" / "last.ckpt").exists()
             plan = replace(recipes.find(TUNE), steps=steps, validation=(), warmup=min(20, steps // 5))
-            runs.run(TUNE, root, out / "run", plan, init=None if going else out / "start", save_every=50, resume=going)
+            search.trained(TUNE, root, out / "run", plan, out / "start", None, 50)
         before, after = judged(out / "start", root, ap), judged(out / "run" / "model", root, ap)
         write_whole(done, json.dumps({"before": before, "after": after}).encode())
     return json.loads(done.read_text())

@@ -14,6 +14,8 @@ from lightning_fabric import Fabric  # noqa: E402
 
 from edgepose import folder, models, recipes, runs, train  # noqa: E402
 from edgepose.codecs.bottomup import BottomUp  # noqa: E402
+from edgepose.search.space import Space  # noqa: E402
+from edgepose.search.supernet import Sampler  # noqa: E402
 
 SHRUNK = {  # fields of the networks' archs that make them quick
     "simplebaseline": {"blocks": (1, 1, 1, 1), "stem": 8, "deconv_channels": (16, 16, 16)},
@@ -59,7 +61,12 @@ def shown(root, skeleton):
     return read_json(base / "train.json", "images", base, skeleton)
 
 
-TWINS = ("bihrnet-w48", "bihrnet-w32-384x288", "bihrnet-w32-mpii-step1")  # shrunken, the same as bihrnet-w32
+TWINS = (  # shrunken, the same as others
+    "bihrnet-w48",
+    "bihrnet-w32-384x288",
+    "bihrnet-w32-mpii-step1",
+    "litepose-supernet-crowdpose",
+)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +97,12 @@ def test_a_few_steps_lower_the_loss(root, tmp_path, name):
         channels_last=False,  # torch 2.13 frees memory twice for some very narrow convolutions in that layout
         augment=replace(plan.augment, mosaic=0, occlusion=0, colour=0), ema=0.0, seed=1,
     )  # fmt: skip
+    if plan.search.space:  # a supernet, its largest network among the subnets of every step
+        how = replace(plan.search, space={**plan.search.space, "size": (64,)}, hold=1, sandwich=True)
+        short = replace(short, search=how)
     torch.manual_seed(0)
     net = models.build(replace(card, arch=arch))
+    sample = Sampler(Space.of(net.arch, 64, short.search.space), short.search) if plan.search.space else None
     short, samples = train.samples(short, codec, root, records)
     batch = torch.utils.data.default_collate([samples[100 + i] for i in range(4)])
     loss = train.objective(short, codec)
@@ -102,7 +113,7 @@ def test_a_few_steps_lower_the_loss(root, tmp_path, name):
             return float(loss(network(batch["image"]), batch, None)["loss"])
 
     before = now(net)
-    after, _ = train.fit(short, samples, tmp_path, Fabric(accelerator="cpu", devices=1), net, workers=0)
+    after, _ = train.fit(short, samples, tmp_path, Fabric(accelerator="cpu", devices=1), net, workers=0, sample=sample)
     assert now(after) < 0.97 * before
 
 

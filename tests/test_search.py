@@ -103,6 +103,23 @@ def test_a_search_ends_with_a_model_that_predicts_and_can_be_trained_further(roo
     assert rows[0]["size"] == card.codec.input_size
 
 
+def test_a_supernet_that_was_broken_off_goes_on_with_the_sizes_it_began_with(root, supernet, tmp_path, monkeypatch):
+    """The sizes of `--init FOLDER` are in the run's own recipe, not in that of the search."""
+    real, out = runs.train.fit, tmp_path / "run"
+
+    def stops(*args, **kwargs):
+        real(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs.train, "fit", stops)
+    plan = replace(TINY, arch={}, steps=1)  # six to ten blocks a stage; the folder has one
+    with pytest.raises(KeyboardInterrupt):
+        search.trained("tiny", root, out, plan, supernet, None, 1)
+    monkeypatch.setattr(runs.train, "fit", real)
+    assert search.trained("tiny", root, out, plan, supernet, None, 1) == out / "model"
+    assert Card.read(out / "model").arch["blocks"] == [1, 1, 1, 1]
+
+
 CHILD = """
 import sys
 sys.path.insert(0, {tests!r})

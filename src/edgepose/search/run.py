@@ -109,8 +109,9 @@ def trained(
     """The model folder of the supernet in the run folder `out`, trained there, or further, unless it is done."""
     if not (out / "model" / "card.json").exists():
         going = (out / "last.ckpt").exists()
-        first = None if going else init
-        runs.run(recipe, root, out, plan, first, threads=threads, save_every=save_every, resume=going)
+        if going:  # with the sizes of what it started from
+            plan, init = Recipe.read(out / "recipe.json"), None
+        runs.run(recipe, root, out, plan, init, threads=threads, save_every=save_every, resume=going)
     return out / "model"
 
 
