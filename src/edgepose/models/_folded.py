@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import reduce
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class FoldedUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         signs = self.sign(x)
         parts = [conv(signs) for conv in self.convs]
-        y = parts[0] if len(parts) == 1 else sum(parts[1:], parts[0]) if self.summed else torch.cat(parts, 1)
+        y = reduce(torch.add, parts) if self.summed or len(parts) == 1 else torch.cat(parts, 1)
         if self.shortcut is not None:
             y = y + self.shortcut(x)
         return y if self.act is None else self.act(y)
