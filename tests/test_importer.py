@@ -327,5 +327,5 @@ def test_the_way_of_reading_peaks_is_said(tmp_path):
     with pytest.raises(ValueError, match="decode_with = 'argmax'"):
         importer.import_checkpoint(tmp_path / "a.pth", tmp_path / "out", None, "argmax")
     torch.save(network().state_dict(), tmp_path / "b.pth")
-    with pytest.raises(ValueError, match="one person at a time; litepose-xs is none"):
+    with pytest.raises(ValueError, match="one person at a time; litepose-xs does not"):
         importer.import_checkpoint(tmp_path / "b.pth", tmp_path / "out", None, "udp")
