@@ -325,7 +325,8 @@ def test_ctrl_c_is_130_without_traceback(here, model):
         (here / "photos" / f"{i}.png").unlink()
         (here / "photos" / f"{i}.png").write_bytes(source.read_bytes())
     command = [sys.executable, "-u", "-m", "edgepose", "predict", "photos", "--model", model, "--out", "o"]
-    process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # jobs in the background ignore it
+    process = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **heard)
     assert process.stdout is not None
     process.stdout.readline()  # the first picture is done
     process.send_signal(signal.SIGINT)
