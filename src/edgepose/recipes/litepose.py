@@ -8,7 +8,7 @@ edgepose search litepose-xs-supernet --root DATA --out RUN --init checkpoints/li
 edgepose train litepose-xs-part --root DATA --out RUN2 --init RUN/model           # what the search has found
 
 `xs` is for small copies of COCO photographs and LSP-Extended; it has not been run in one piece (docs/training.md).
-`xs-supernet` and `xs-part` are for a laptop (not timed on a quiet one): subnets of the bundled `litepose-xs` (docs/papers/litepose.md).
+`xs-supernet` and `xs-part` are for a laptop: subnets of the bundled `litepose-xs` (docs/papers/litepose.md).
 The others follow the paper: CrowdPose test AP: XS 49.5, S 58.3, M 59.9, L 61.9; COCO val2017: XS 40.6, S 56.8, M 59.8,
 L 62.5, after 500 epochs from weights of the supernet, which takes 2,400. The released settings say Adam at 4e-3 without
 warm-up and disagree with one another; these take 1e-3 for 64 photographs, with a warm-up. Hours not stated; not run
