@@ -1,5 +1,7 @@
 """Small networks that take a refinement, for the tests of RMPG."""
 
+from itertools import pairwise
+
 import torch
 
 from edgepose.models import efficientlite, hourglass, hrnet, litepose, rmpg, simplebaseline, vitpose
@@ -29,3 +31,15 @@ def stirred(net):
             if name.endswith(("running_mean", "running_var")):
                 buffer.copy_(torch.rand_like(buffer) + (0.5 if name.endswith("var") else -0.5))
     return net.eval()
+
+
+def idle(net):
+    """Names of the biases that a BatchNorm takes off again: in training their gradient is rounding alone."""
+    rows = {name: list(m) for name, m in net.named_modules() if isinstance(m, torch.nn.Sequential)}
+    kinds = torch.nn.Conv2d, torch.nn.BatchNorm2d
+    return {
+        f"{name}.{i}.bias"
+        for name, row in rows.items()
+        for i, pair in enumerate(pairwise(row))
+        if all(map(isinstance, pair, kinds))
+    }

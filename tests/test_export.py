@@ -72,7 +72,8 @@ def test_a_canvas_gives_every_picture_the_same_input_and_joints_in_place(tmp_pat
     predictor = Predictor(Card.read(folder), codec, lambda batch: (shapes.append(batch.shape), engine(batch))[1])
     joints = [(x / 320 * size[0], y / 240 * size[1]) for x, y in JOINTS]
     found = predictor(_tiny.picture(joints, size, 6.0))
-    assert set(shapes) == {(1 + flip, 3, 256, 384)}
+    assert {shape[1:] for shape in shapes} == {(3, 256, 384)}
+    assert sum(shape[0] for shape in shapes) == (1 + flip) * len(scales)
     assert len(found) == 1
     zoom = min(384 / size[0], 256 / size[1]) / max(scales)  # at scale 1; the codec adds half a pixel of its input
     assert np.linalg.norm(found.xy[0] - np.array(joints), axis=1).max() < 2.0 / zoom
@@ -237,6 +238,18 @@ def test_a_missing_engine_is_named_with_its_extra(here, monkeypatch, capsys):
     assert not (here / "made").exists()
 
 
+def test_what_a_converter_says_is_one_line(here, monkeypatch, capsys):
+    from edgepose.runtimes import onnx as engine
+
+    def refuse(*_):
+        raise RuntimeError("\n  no operator Erf\n  at line 3")
+
+    monkeypatch.setattr(engine, "write", refuse)
+    assert export() == 2
+    assert capsys.readouterr().err == "edgepose: onnx cannot take litepose-xs: no operator Erf\n"
+    assert not [p for p in here.iterdir() if "made" in p.name]
+
+
 def test_exports_begin_with_a_source(here, capsys):
     assert export() == 0
     assert cli.main(["export", "made", "--runtime", "onnx", "--out", "again"]) == 2
@@ -305,7 +318,8 @@ def test_every_runtime_says_what_it_is():
     for name in names("edgepose.runtimes"):
         engine = entry("edgepose.runtimes", name)
         assert engine.LAYOUT in ("nchw", "nhwc")
-        assert engine.READS and engine.WRITES and engine.EXTRA and engine.SUFFIX
+        assert engine.WRITES and engine.EXTRA and engine.SUFFIX
+        assert engine.READS or engine.state()
         assert {engine.FREE, engine.PEAKS} <= {True, False}
 
 

@@ -15,6 +15,7 @@ from edgepose.codecs.bottomup import BottomUp  # noqa: E402
 from edgepose.models.__main__ import text  # noqa: E402
 from edgepose.models._binary import is_binary  # noqa: E402
 from edgepose.recalibrate import statistics  # noqa: E402
+from edgepose.runtimes import _edgebin  # noqa: E402
 from edgepose.skeleton import CROWDPOSE14  # noqa: E402
 
 NAMES = models.names()
@@ -123,7 +124,11 @@ SMALL = smallest(NAMES)
 RUNTIMES = folder.names("edgepose.runtimes")
 TOLERANCE = {"ncnn": 1e-3}  # of the maps' range; it computes 3x3 convolutions by Winograd's sums. Others: 1e-4
 ELSEWHERE = {"coreml": "Core ML runs on macOS alone", "tensorrt": "TensorRT needs an NVIDIA GPU"}
-CANNOT = {("ncnn", "vitpose"): "pnnx leaves operators of attention that ncnn lacks"}
+CANNOT = {
+    ("ncnn", "vitpose"): "pnnx leaves operators of attention that ncnn lacks",
+    ("ncnn", "bihrnet"): "pnnx cannot trace the sign with its own gradient",
+    ("ncnn", "simplebaseline-r18-binary"): "pnnx cannot trace the sign with its own gradient",
+}
 
 
 def shallow(card):
@@ -176,13 +181,19 @@ def runs_here(runtime):
         pytest.skip(ELSEWHERE[runtime])
     if runtime == "tensorrt" and not torch.cuda.is_available():
         pytest.skip(ELSEWHERE[runtime])
+    if runtime == "binary":
+        try:
+            _edgebin.library()
+        except ValueError as error:
+            pytest.skip(str(error))
     return engine
 
 
 def agree(card, runtime, tmp_path):
     engine = runs_here(runtime)
-    if (runtime, card.family) in CANNOT:
-        pytest.skip(CANNOT[runtime, card.family])
+    for what in (card.family, card.model):
+        if (runtime, what) in CANNOT:
+            pytest.skip(CANNOT[runtime, what])
     torch.manual_seed(0)
     net = models.build(card).eval()
     if is_binary(net):
@@ -191,6 +202,10 @@ def agree(card, runtime, tmp_path):
     for key, buffer in net.named_buffers():  # norms with something to fold
         if key.endswith(("running_mean", "running_var")):
             buffer.copy_(torch.rand_like(buffer) + (0.5 if key.endswith("var") else 0))
+    if runtime == "binary" and not is_binary(net):
+        with pytest.raises(ValueError, match="no binary convolution"):
+            engine.write(card, net, tmp_path / "model.edgebin")
+        return
     shapes = probe(card, 0, 1, 2)[1:]
     if not engine.FREE and isinstance(card.codec, BottomUp):
         card, shapes = replace(card, codec=replace(card.codec, canvas=(192, 128))), [(n, 3, 128, 192) for n in (1, 2)]

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 
-from _refined import HOSTS, KINDS, ONE_AT_A_TIME, PARTS, stirred  # noqa: E402
+from _refined import HOSTS, KINDS, ONE_AT_A_TIME, PARTS, idle, stirred  # noqa: E402
 
 from edgepose import models, runs  # noqa: E402
 from edgepose.card import Card, typed  # noqa: E402
@@ -27,18 +27,22 @@ from edgepose.skeleton import COCO17  # noqa: E402
 
 @pytest.fixture(autouse=True)
 def same_numbers():
+    """One thread too: more only wait for one another on networks this small."""
     torch.manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # ── sizes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("channels", [24, 48, 256])
-@pytest.mark.parametrize("gp", [(2, 2), (2, 2, 2), (4,)])
-@pytest.mark.parametrize("extra_conv", [False, True])
-def test_the_control_costs_what_the_graph_costs(channels, gp, extra_conv):
-    class Both(torch.nn.Module):
-        def __init__(self, kind):
+def alone(kind, gp=(2, 2), extra_conv=False, channels=24):
+    """A network of nothing but a refinement of `channels` channels, on features of 16x12; without numbers."""
+
+    class Alone(torch.nn.Module):
+        def __init__(self):
             super().__init__()
             self.refine = Refinement(Refine(kind, gp, extra_conv=extra_conv), channels)
 
@@ -46,9 +50,29 @@ def test_the_control_costs_what_the_graph_costs(channels, gp, extra_conv):
             return self.refine(images.new_zeros(1, channels, 16, 12))[0]
 
     with torch.device("meta"):
-        graph, control = (cost(Both(kind), (64, 64)) for kind in ("graph", "control"))
-    assert control.params == pytest.approx(graph.params, rel=0.01)
-    assert control.macs == pytest.approx(graph.macs, rel=0.01)
+        return Alone()
+
+
+def weights_of(net):
+    """Parameters, and multiply-adds where every convolution runs once at every position."""
+    kernels = sum(m.weight.numel() for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+    return sum(p.numel() for p in net.parameters()), kernels * 16 * 12
+
+
+@pytest.mark.parametrize("channels", [24, 48, 256])
+@pytest.mark.parametrize("gp", [(2, 2), (2, 2, 2), (4,)])
+@pytest.mark.parametrize("extra_conv", [False, True])
+def test_the_control_costs_what_the_graph_costs(channels, gp, extra_conv):
+    graph, control = (weights_of(alone(kind, gp, extra_conv, channels)) for kind in ("graph", "control"))
+    assert control == pytest.approx(graph, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["graph", "control"])
+def test_every_convolution_runs_once(kind):
+    """So that the test above compares what is computed."""
+    net = alone(kind)
+    found = cost(net, (64, 64))
+    assert (found.params, found.macs) == weights_of(net)
 
 
 WRONG = [
@@ -217,12 +241,13 @@ def test_every_weight_learns_after_one_step(host, kind):
         pytest.skip("bottom-up networks are not taught body parts")
     module, arch, size = HOSTS[host]
     net = module.build(replace(arch, refine=replace(rmpg.named(kind, COCO17), gp=(2, 2)))).train()
+    learned = {k: p for k, p in net.named_parameters() if "refine" in k.split(".") and k not in idle(net)}
     optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
     for _ in range(2):
         optimiser.zero_grad()
         outputs = net(torch.randn(2, 3, *size))
         sum((o * torch.randn_like(o)).sum() for o in outputs).backward()
-        still = {k for k, p in net.named_parameters() if "refine" in k.split(".") and not p.grad.abs().sum() > 0}
+        still = {k for k, p in learned.items() if not p.grad.abs().sum() > 0}
         optimiser.step()
     assert not still
 

@@ -16,7 +16,8 @@ from tyro.conf import Positional  # noqa: E402
 from edgepose import cli, folder, importer, losses, models, recipes, runs, train  # noqa: E402
 from edgepose.card import Card, typed  # noqa: E402
 from edgepose.codecs.topdown import TopDown  # noqa: E402
-from edgepose.models import rmpg, simplebaseline  # noqa: E402
+from edgepose.models import _identify, _operations, higherhrnet, rmpg, simplebaseline  # noqa: E402
+from edgepose.models._operations import Operations  # noqa: E402
 from edgepose.models._parsegraph import Refine  # noqa: E402
 from edgepose.runtimes.pytorch import runner  # noqa: E402
 from edgepose.skeleton import COCO17, CROWDPOSE14, LSP14, MPII16, Skeleton  # noqa: E402
@@ -29,7 +30,20 @@ PUBLISHED = {  # million parameters, README of the paper's code
 
 @pytest.fixture(autouse=True)
 def same_numbers():
+    """One thread too: more only wait for one another on networks this small."""
     torch.manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def uncounted(monkeypatch):
+    """Cards without counting what their networks cost."""
+    nothing = Operations(0, 0, 0, 0, 0, 0)
+    monkeypatch.setattr(_operations, "operations", lambda *_: nothing)
+    monkeypatch.setattr(_identify, "operations", lambda *_: nothing)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -75,7 +89,7 @@ def test_a_skeleton_without_legs_has_no_hierarchy():
         rmpg.named("graf", COCO17)
 
 
-def test_a_network_of_several_fits_the_skeleton_it_is_given():
+def test_a_network_of_several_fits_the_skeleton_it_is_given(uncounted):
     """By the names of the joints: LSP has as many joints as CrowdPose, in another order and with other parts."""
     for skeleton, parts in ((COCO17, (11, 6, 6, 6, 3, 3)), (LSP14, (8, 6, 5, 5, 3, 3))):
         arch = typed(rmpg.Arch, models.card("rmpg-r18", skeleton).arch, "arch.")
@@ -161,6 +175,14 @@ def test_a_mirrored_picture_gives_the_mirrored_pose():
     np.testing.assert_allclose(mirrored.xy[rows] * (-1, 1) + (63, 0), pose.xy, atol=0.01)
 
 
+def test_heads_are_not_run_after_training():
+    net, _ = part_maps()
+    for head in net.refine.heads:
+        head.register_forward_hook(lambda *_: pytest.fail("a head of the parts was run"))
+    assert len(net.eval()(torch.randn(1, 3, 64, 96))) == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [Refine("attention"), Refine(parts=PARTS)], ids=["attention", "parts"])
 def test_export_agrees_and_has_no_heads(how, tmp_path):
     """The graph itself is exported with the smallest network of models/rmpg.py (test_models.py)."""
@@ -177,9 +199,9 @@ def test_export_agrees_and_has_no_heads(how, tmp_path):
     assert not any("heads" in w.name for w in graph.initializer)
 
 
-def test_an_own_checkpoint_is_imported(tmp_path, monkeypatch):
+def test_an_own_checkpoint_is_imported(tmp_path, monkeypatch, uncounted):
     monkeypatch.setattr(importer, "save", lambda out, card, net: card)
-    arch = replace(simplebaseline.ARCHS["r18"][0], refine=Refine("graph", (2,), "refined", place=2))
+    arch = replace(HOSTS["simplebaseline"][1], refine=Refine("graph", (2,), "refined", place=2))
     torch.save(simplebaseline.build(arch).state_dict(), tmp_path / "own.pth")
     card = importer.import_checkpoint(tmp_path / "own.pth", tmp_path / "out", (256, 192))
     assert typed(simplebaseline.Arch, card.arch, "arch.") == arch
@@ -200,7 +222,7 @@ def test_an_own_checkpoint_is_imported(tmp_path, monkeypatch):
         ([], None),
     ],
 )
-def test_one_flag_refines_any_recipe(words, refine, monkeypatch):
+def test_one_flag_refines_any_recipe(words, refine, monkeypatch, uncounted):
     seen = []
 
     def run(recipe: Annotated[Positional[str], None], root: Path, out: Path, plan: runs.Plan) -> int:
@@ -216,6 +238,6 @@ def test_what_cannot_be_refined_says_so():
     with pytest.raises(ValueError, match="no refinement called 'grph'"):
         runs.changed({}, replace(recipes.find("rmpg-small"), refine="grph"), COCO17)
     plan = replace(recipes.find("higherhrnet-w32"), refine="graph")
-    card = models.card("higherhrnet-w32")
+    arch = runs.changed(asdict(higherhrnet.ARCHS["w32"][0]), plan, COCO17)
     with pytest.raises(ValueError, match=r"no field called 'arch\.refine'"):
-        models.build(replace(card, arch=runs.changed(card.arch, plan, COCO17)))
+        models.build(Card("higherhrnet-w32", arch, TopDown()))

@@ -60,7 +60,7 @@ def info() -> int:
         line = ", ".join(f"{module} {has}" for module, has in found.items())
         if missing:
             line = f'absent: pip install "edgepose[{engine.EXTRA}]"'
-        print(f"runtime {name}: {line}")
+        print(f"runtime {name}: {line or engine.state()}")
     for line in lines():
         print(f"fastest engine: {line}")
     for extra, packages in EXTRAS.items():
@@ -108,6 +108,7 @@ LATE = {  # command -> module, function, what it must be able to import, line fo
     "eval": ("edgepose.evaluate", "eval_", ("faster_coco_eval", "matplotlib"), "Measure a model on labelled data."),
     "bench": ("edgepose.bench", "bench", (), "Time models and engines side by side."),
     "errors": ("edgepose.errors", "errors", ("faster_coco_eval", "matplotlib"), "Sort the errors of a model by kind."),
+    "explain": ("edgepose.explain", "explain", ("torch", "matplotlib"), "Draw the parse graph of a model with RMPG."),
     "train": ("edgepose.runs", "run", ("torch", "lightning_fabric"), "Train a network by a recipe."),
     "search": ("edgepose.search.run", "run", ("torch", "lightning_fabric"), "Find the best network within a budget."),
     "recalibrate": ("edgepose.recalibrate", "run", ("torch",), "Measure the BatchNorm statistics of a model anew."),

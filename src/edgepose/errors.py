@@ -116,7 +116,7 @@ def errors(
         results_b: a results file to compare with.
         photographs: how many photographs to draw on a sheet.
         threshold: lowest score of the people drawn, besides those near a labelled person; all count.
-        runtime: onnx or pytorch.
+        runtime: onnx, pytorch or binary.
         device: cpu or cuda.
         threads: CPU threads of the network.
         no_flip: do not look at the mirrored picture as well.

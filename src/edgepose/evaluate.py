@@ -139,7 +139,7 @@ def eval_(
         model: name of a bundled model, or a model folder.
         results: score this file in COCO's results format, and run no model.
         out: folder for results.json, figures.json, per_joint.csv and precision_recall.png.
-        runtime: onnx or pytorch.
+        runtime: onnx, pytorch or binary.
         device: cpu or cuda.
         threads: CPU threads of the network.
         no_flip: do not look at the mirrored picture as well.

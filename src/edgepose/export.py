@@ -84,6 +84,18 @@ def made_whole(out: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+@contextmanager
+def one_line(runtime: str, model: str) -> Iterator[None]:
+    """What a converter raises about a network it cannot take, as a `ValueError` in one line."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # each converter has its own, some without a base class
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"{runtime} cannot take {model}: {said[:200]}") from error
+
+
 def parsed(size: str | None) -> tuple[int, int] | None:
     """(height, width) from "HxW"; `ValueError` for anything else."""
     if size is None:
@@ -152,9 +164,12 @@ def export(
         say(f"{card.model} -> {runtime} ...")
         path = part / card.weights[runtime]
         if calibrate is None:
-            engine.write(card, given.network, path, half)
+            with one_line(runtime, card.model):
+                engine.write(card, given.network, path, half)
         else:
-            layers = quantize.quantized(runtime, card, given.network, path, batches(given, codec, calibrate))
+            seen_by_it = batches(given, codec, calibrate)
+            with one_line(runtime, card.model):
+                layers = quantize.quantized(runtime, card, given.network, path, seen_by_it)
             kept = quantize.leave(layers, part, f"{card.model}, {runtime}")
             print(f"int8: {len(layers) - len(kept)} of {len(layers)} convolutions, float: {', '.join(kept) or 'none'}")
             card = replace(card, export=card.export and replace(card.export, kept_float=tuple(kept)))

@@ -21,10 +21,9 @@ from edgepose.folder import entry
 from edgepose.predictor import Predictor, load
 from edgepose.runtimes import need
 from edgepose.sources import find as find_pictures
-from edgepose.sources import read_image, stems
+from edgepose.sources import photographs, read_image, stems
 from edgepose.weights import find
 
-SHIPPED = Path(__file__).parent / "pictures"
 LONGEST, MOST = 384, 24  # side of a certificate's pictures, pixels; their number
 CALIBRATION = 64  # photographs, at most
 
@@ -86,7 +85,7 @@ def _plain_run(network: Any) -> Run:
 
 def views(from_: Source, codec: Any, pictures: Path | None) -> list[View]:
     """The pictures of a certificate, shrunk, with what the source finds in them under `codec`, and its boxes."""
-    paths = find_pictures(pictures or SHIPPED)
+    paths = find_pictures(pictures) if pictures else photographs()
     if len(paths) > MOST:
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, MOST).round().astype(int)]
     plain = replace(codec, peaks_in_graph=False)

@@ -44,11 +44,8 @@ def find(source: str | Path) -> list[Path]:
 
 
 def photographs() -> list[Path]:
-    """The photographs that come with edgepose, in the installed package or in a clone; `ValueError` without them."""
-    for folder in (Path(__file__).parent / "photos", Path(__file__).parents[2] / "examples" / "photos"):
-        if folder.is_dir():
-            return find(folder)
-    raise ValueError("this installation has no photographs of its own: name some pictures")
+    """The photographs that come with edgepose."""
+    return find(Path(__file__).parent / "pictures")
 
 
 def _is_picture(path: Path) -> bool:

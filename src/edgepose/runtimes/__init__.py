@@ -1,9 +1,10 @@
 """Runtimes run networks: one file an engine, each with the same names.
 
 SUFFIX: of the weights file. EXTRA: of the package, that installs the engine. READS, WRITES: modules it needs to run a
-file and to make one. FREE: whether a file takes pictures of any size and number; the others take the size of
-`fixed_size`, one picture at a time. LAYOUT: of the file's own input and maps, "nchw" or "nhwc"; a `Run` is always nchw.
-PEAKS: whether it can find peaks in the graph (`BottomUp.peaks_in_graph`, `TopDown.peaks_in_graph`).
+file and to make one; READS is empty for the library that comes with edgepose, whose `state()` says whether it is there.
+FREE: whether a file takes pictures of any size and number; the others take the size of `fixed_size`, one picture at a
+time. LAYOUT: of the file's own input and maps, "nchw" or "nhwc"; a `Run` is always nchw. PEAKS: whether it can find
+peaks in the graph (`BottomUp.peaks_in_graph`, `TopDown.peaks_in_graph`).
 write(card, network, path, half): save a torch network, whole or not at all; `half` stores weights as float16. The
 card's codec says what is written: its size, and whether peaks are found in the graph.
 read(card, path, device, threads) -> Run: a function from a batch to maps; float16 weights are used as float32.
