@@ -83,7 +83,7 @@ def main(
     out: Path,
     steps: int = 300,
     tune_steps: int = 100,
-    budgets: tuple[str, ...] = ("0.1gmacs", "0.2gmacs"),
+    budgets: tuple[str, ...] = ("0.18gmacs", "0.3gmacs"),
     population: int = 16,
     generations: int = 6,
     ranked: int = 12,
@@ -95,7 +95,7 @@ def main(
 ) -> None:
     """Run, or go on with, the study in `out`; it ends with summary.json and ranks.png there."""
     torch.set_num_threads(threads)
-    plan = replace(recipes.find(RECIPE), steps=4 if measure else steps, batch=batch)
+    plan = replace(recipes.find(RECIPE), steps=10 if measure else steps, batch=batch)
     plan = replace(plan, search=replace(plan.search, population=population, generations=generations))
     if overrides:
         change = json.loads(overrides.read_text())
