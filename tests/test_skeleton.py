@@ -51,3 +51,14 @@ def test_files_that_are_no_skeleton(tmp_path, text, message):
     assert "bad.yaml" in str(error.value)
     with pytest.raises(ValueError, match="cannot read"):
         Skeleton.from_yaml(tmp_path / "absent.yaml")
+
+
+def test_a_message_about_an_unknown_name_stays_short():
+    from edgepose import folder
+
+    few = [f"net-{i}" for i in range(4)]
+    assert folder.unknown("model", "nut-1", few).endswith("Did you mean 'net-1'? Known: net-0, net-1, net-2, net-3")
+    many = [f"net-{i}" for i in range(100)]
+    said = folder.unknown("model", "net-77x", many)
+    assert "Did you mean 'net-77'?" in said and said.endswith(" and 90 more") and len(said) < 200
+    assert folder.unknown("model", "?", many).endswith("net-9 and 90 more")

@@ -7,6 +7,8 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+SHOWN = 10  # names in a message, where there are more than twice as many
+
 
 def names(package: str) -> list[str]:
     """Names of the public modules in `package` (files that start with `_` are shared parts)."""
@@ -23,7 +25,10 @@ def entry(package: str, name: str) -> ModuleType:
 
 
 def unknown(kind: str, name: str, known: list[str]) -> str:
-    """One line that names what was asked for, the nearest known name and all known names."""
-    near = difflib.get_close_matches(name, known, 1, 0.4)
+    """One line that names what was asked for, the nearest known name and all known names, or of many the nearest."""
+    near = difflib.get_close_matches(name, known, SHOWN, 0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"no {kind} called {name!r}.{hint} Known: {', '.join(known)}"
+    if len(known) <= 2 * SHOWN:
+        return f"no {kind} called {name!r}.{hint} Known: {', '.join(known)}"
+    some = near or known[:SHOWN]
+    return f"no {kind} called {name!r}.{hint} Known: {', '.join(some)} and {len(known) - len(some)} more"
