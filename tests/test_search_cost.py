@@ -59,12 +59,13 @@ def test_budgets():
             Budget.parse(wrong)
 
 
-def table(tmp_path, candidate, worst=0.1):
+def table(tmp_path, candidate):
     found = dict.fromkeys(blocks(candidate.arch, (candidate.size, candidate.size)))
     rows = [{"block": asdict(block), "ms": i / 10 + 0.1, "runs": 20} for i, block in enumerate(found)]
     about = {"engine": "onnx", "machine": {"cpu": "any"}, "threads": 1, "call_ms": 0.03, "blocks": rows}
     path = tmp_path / "table.json"
-    path.write_text(json.dumps({**about, "error": {"mean": 0.05, "worst": worst}}))
+    networks = [{"ms": ms, "sum_ms": 10.0} for ms in (12.0, 12.5, 15.0)]
+    path.write_text(json.dumps({**about, "networks": networks}))
     return path
 
 
@@ -72,10 +73,11 @@ def test_latency_is_the_sum_of_the_measured_blocks(tmp_path):
     candidate = CANDIDATES[0]
     path = table(tmp_path, candidate)
     budget, size = Budget.parse(f"20ms@{path}"), (candidate.size, candidate.size)
-    assert budget(candidate) == pytest.approx(predicted(json.loads(path.read_text()), candidate.arch, size))
+    assert budget(candidate) == pytest.approx(1.25 * predicted(json.loads(path.read_text()), candidate.arch, size))
     assert budget.fits(candidate) == (budget(candidate) <= 20)
     found = Table.read(path)
-    assert (found.engine, found.threads, found.error) == ("onnx", 1, 0.1)
+    assert (found.engine, found.threads, found.scale) == ("onnx", 1, 1.25)
+    assert found.error == pytest.approx(1 - 12.5 / 15)
     with pytest.raises(
         ValueError, match=r"lacks Block\(kind='stem', channels=\(3,\).*write one of the whole search space"
     ):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,8 +68,9 @@ def price(candidate: Candidate) -> cost.Cost:
 class Table:
     """Latency of every block on one machine, in milliseconds, as `edgepose bench --table` writes it.
 
-    call: what every call of the engine costs with nothing to do, in each of `ms`. error: the largest relative error of
-    a sum against a whole network that was timed in the same run.
+    call: what every call of the engine costs with nothing to do, in each of `ms`. scale: the median of whole networks
+    that were timed in the same run over the sums of their blocks, which find their weights in the cache and so come out
+    too low. error: the largest relative error of a scaled sum against one of these networks.
     """
 
     engine: str
@@ -76,6 +78,7 @@ class Table:
     threads: int
     call: float
     ms: Mapping[Block, float]
+    scale: float
     error: float
 
     @classmethod
@@ -88,15 +91,17 @@ class Table:
             ]
             ms = {Block(**block): float(ms) for block, ms in rows}
             about = facts["machine"] if isinstance(facts["machine"], str) else json.dumps(facts["machine"])
-            error = float(facts["error"]["worst"])
-            return cls(str(facts["engine"]), about, int(facts["threads"]), float(facts["call_ms"]), ms, error)
+            ratios = [row["ms"] / row["sum_ms"] for row in facts["networks"]]
+            scale = statistics.median(ratios)
+            error, call = max(abs(scale / ratio - 1) for ratio in ratios), float(facts["call_ms"])
+            return cls(str(facts["engine"]), about, int(facts["threads"]), call, ms, scale, error)
         except OSError as error:
             raise ValueError(f"cannot read the latency table {path}: {error.strerror}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise ValueError(f"{path} is not a latency table: {type(error).__name__} {error}") from error
 
     def __call__(self, candidate: Candidate) -> float:
-        """Milliseconds of a candidate at a square input: the sum of its blocks with one call for all of them.
+        """Milliseconds of a candidate at a square input: the sum of its blocks with one call for all of them, scaled.
 
         `ValueError` for a block that was not timed.
         """
@@ -108,7 +113,7 @@ class Table:
                     "`edgepose bench RECIPE --table FILE`"
                 )
             total += self.ms[block] - self.call
-        return total
+        return total * self.scale
 
 
 @dataclass(frozen=True)

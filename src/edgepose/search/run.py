@@ -172,6 +172,9 @@ def _report(recipe: str, out: Path, ready: Judge, scores: Mapping[Candidate, flo
     write_whole(out / "front.png", plots.pareto(points, line, axis.limit, unit, f"{measure} of inherited weights"))
     write_whole(out / "search.json", json.dumps(facts, indent=1).encode())
     save(ready, winner, out / "model", f"{measure} {scores[winner]:.4f} on {len(ready.held)} photographs kept apart")
+    for table in (b.table for b in budgets if b.table):
+        how = f"sums of blocks times {table.scale:.2f}, off by {table.error:.0%} at most on whole networks"
+        print(f"ms: {table.engine}, {table.threads} threads; {how}")
     print(f"{len(scores)} of {len(ready.space):,} candidates scored; the best within {', '.join(about['budget'])}:")
     print(f"  {out}/model; go on with: edgepose train RECIPE --root DATA --out RUN --init {out}/model")
 
